@@ -1,0 +1,8 @@
+//! What this binary was built from.
+
+pub const NAME: &str = env!("CARGO_PKG_NAME");
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+/// The git commit, or `unknown` where the build knew none. Set by build.rs.
+pub const COMMIT: &str = env!("MOOD_COMMIT");
+/// The target triple. Set by build.rs.
+pub const TARGET: &str = env!("MOOD_TARGET");

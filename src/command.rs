@@ -1,0 +1,107 @@
+//! The command line: `mood`, `mood healthcheck`, `--help`, `--version`. Everything else is set by environment.
+
+use crate::build;
+use crate::config::VARIABLES;
+use std::io::{self, Read, Write};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
+use std::process::ExitCode;
+use std::time::Duration;
+
+#[derive(Debug, PartialEq, Eq)]
+pub enum Command {
+    Serve,
+    Healthcheck,
+    /// Text for stdout.
+    Print(String),
+    /// What was wrong with the arguments.
+    Mistake(String),
+}
+
+pub fn parse(arguments: impl IntoIterator<Item = String>) -> Command {
+    let arguments: Vec<String> = arguments.into_iter().collect();
+    match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        [] => Command::Serve,
+        ["healthcheck"] => Command::Healthcheck,
+        ["--help" | "-h" | "help"] => Command::Print(help()),
+        ["--version" | "-V"] => {
+            Command::Print(format!("{} {} ({}, {})\n", build::NAME, build::VERSION, build::COMMIT, build::TARGET))
+        }
+        [first, ..] => Command::Mistake(format!("mood: {first:?} is not known here; see mood --help")),
+    }
+}
+
+fn help() -> String {
+    let mut text = format!(
+        "Mood of the Day {}: a tiny web service that tells the mood of the day.\n\n\
+         Usage:\n  mood               serve until SIGTERM or SIGINT\n  \
+         mood healthcheck   exit 0 if the service on LISTEN_ADDR's port is ready, else 1\n  \
+         mood --version\n  mood --help\n\nEnvironment:\n",
+        build::VERSION
+    );
+    for (name, default, meaning) in VARIABLES {
+        text.push_str(&format!("  {name:<18} {meaning} [{default}]\n"));
+    }
+    text
+}
+
+pub fn print(text: String) -> ExitCode {
+    // Whoever closed stdout does not want the rest.
+    let _ = io::stdout().write_all(text.as_bytes());
+    ExitCode::SUCCESS
+}
+
+pub fn fail(code: u8, text: &str) -> ExitCode {
+    eprintln!("{text}");
+    ExitCode::from(code)
+}
+
+/// Makes UTC the zone if none is named: chrono's own default is the host's zone, and replicas must agree.
+pub fn default_zone() {
+    if std::env::var_os("TZ").is_none_or(|tz| tz.is_empty()) {
+        // SAFETY: called before the first thread is started.
+        unsafe { std::env::set_var("TZ", "UTC") };
+    }
+}
+
+/// Asks /readyz on the configured port, for containers that have no shell and no curl.
+pub fn healthcheck() -> ExitCode {
+    let listen = std::env::var("LISTEN_ADDR").ok().filter(|listen| !listen.is_empty());
+    let Ok(listen) = listen.as_deref().unwrap_or(VARIABLES[0].1).parse::<SocketAddr>() else {
+        return fail(1, "LISTEN_ADDR is not an address and a port");
+    };
+    match is_ready(listen) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => fail(1, "not ready"),
+        Err(error) => fail(1, &format!("no answer from {listen}: {error}")),
+    }
+}
+
+fn is_ready(listen: SocketAddr) -> io::Result<bool> {
+    const TIMEOUT: Duration = Duration::from_secs(1);
+    let ip = match listen.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
+        IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
+        ip => ip,
+    };
+    let mut stream = TcpStream::connect_timeout(&SocketAddr::new(ip, listen.port()), TIMEOUT)?;
+    stream.set_read_timeout(Some(TIMEOUT))?;
+    stream.write_all(b"GET /readyz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
+    let mut status = [0; 12];
+    stream.read_exact(&mut status)?;
+    Ok(&status == b"HTTP/1.1 200")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn arguments_are_known_or_named() {
+        let parse = |arguments: &[&str]| parse(arguments.iter().map(|a| (*a).to_owned()));
+        assert_eq!(parse(&[]), Command::Serve);
+        assert_eq!(parse(&["healthcheck"]), Command::Healthcheck);
+        assert!(matches!(parse(&["--help"]), Command::Print(text) if text.contains("REDIS_URL")));
+        assert!(matches!(parse(&["--prot"]), Command::Mistake(text) if text.contains("--prot")));
+        assert!(matches!(parse(&["healthcheck", "now"]), Command::Mistake(_)));
+    }
+}

@@ -1,0 +1,207 @@
+//! Environment → `Config`. Every mistake is named, all of them at once.
+
+use crate::day;
+use log::LevelFilter;
+use redis::{Client, IntoConnectionInfo};
+use std::net::SocketAddr;
+use std::ops::RangeInclusive;
+use std::path::Path;
+use std::str::FromStr;
+use std::time::Duration;
+
+#[derive(Debug)]
+pub struct Config {
+    pub listen: SocketAddr,
+    /// `None`: the embedded store.
+    pub redis: Option<Client>,
+    pub redis_pool_size: u32,
+    /// The longest any Redis call may take.
+    pub redis_timeout: Duration,
+    pub workers: usize,
+    pub limits: Limits,
+    /// How long a stopping replica goes on answering, so that balancers see it leave.
+    pub drain: Duration,
+    pub log_level: LevelFilter,
+}
+
+/// What a connection may take.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    pub connections: usize,
+    /// Without a request, after one was answered.
+    pub idle: Duration,
+    /// From a request's first byte to its last; and from connecting to the first byte, twice as long.
+    pub request: Duration,
+}
+
+/// The table that `--help` and the README show: name, default, meaning.
+pub const VARIABLES: [(&str, &str, &str); 11] = [
+    ("LISTEN_ADDR", "0.0.0.0:5000", "address and port to listen on"),
+    ("REDIS_URL", "", "redis://[[user]:password@]host[:port][/db]; empty: the embedded store"),
+    ("REDIS_POOL_SIZE", "2", "connections to Redis, 1 to 64"),
+    ("REDIS_TIMEOUT_MS", "30", "the longest a Redis call may take, 5 to 100 ms"),
+    ("WORKERS", "2", "threads that answer requests, 1 to 64"),
+    ("MAX_CONNECTIONS", "640", "open connections; past it the idlest is closed, 16 to 10000"),
+    ("IDLE_TIMEOUT_S", "75", "seconds a connection may stay idle, 1 to 3600"),
+    ("REQUEST_TIMEOUT_S", "5", "seconds a request may take to arrive, 1 to 60"),
+    ("DRAIN_MS", "1000", "milliseconds to go on answering after SIGTERM, 0 to 1500"),
+    ("LOG_LEVEL", "info", "off, error, warn, info, debug or trace"),
+    ("TZ", "UTC", "the zone whose midnight ends the day: a POSIX string, or an IANA name where zone files exist"),
+];
+
+impl Config {
+    /// Reads the configuration through `get`, which gives a variable's value if it is set.
+    ///
+    /// # Errors
+    /// One line for every value that is not allowed: its name, the value, and what is allowed.
+    pub fn read(get: impl Fn(&str) -> Option<String>) -> Result<Config, Vec<String>> {
+        let mut reader = Reader { get, mistakes: Vec::new() };
+        let config = Config {
+            listen: reader.parse("LISTEN_ADDR", "an IP address and a port, such as 0.0.0.0:5000 or [::]:5000"),
+            redis: reader.redis_client(),
+            redis_pool_size: reader.number("REDIS_POOL_SIZE", 1..=64) as u32,
+            redis_timeout: Duration::from_millis(reader.number("REDIS_TIMEOUT_MS", 5..=100)),
+            workers: reader.number("WORKERS", 1..=64) as usize,
+            limits: Limits {
+                connections: reader.number("MAX_CONNECTIONS", 16..=10_000) as usize,
+                idle: Duration::from_secs(reader.number("IDLE_TIMEOUT_S", 1..=3600)),
+                request: Duration::from_secs(reader.number("REQUEST_TIMEOUT_S", 1..=60)),
+            },
+            drain: Duration::from_millis(reader.number("DRAIN_MS", 0..=1500)),
+            log_level: reader.parse("LOG_LEVEL", "one of off, error, warn, info, debug, trace"),
+        };
+        reader.check_zone();
+        if reader.mistakes.is_empty() { Ok(config) } else { Err(reader.mistakes) }
+    }
+}
+
+struct Reader<G> {
+    get: G,
+    mistakes: Vec<String>,
+}
+
+impl<G: Fn(&str) -> Option<String>> Reader<G> {
+    /// The value, or the default where it is not set or empty: an empty value is how Compose passes on a variable
+    /// that nobody set.
+    fn text(&self, name: &str) -> String {
+        (self.get)(name).filter(|value| !value.is_empty()).unwrap_or_else(|| default(name).to_owned())
+    }
+
+    fn parse<T: FromStr>(&mut self, name: &str, allowed: &str) -> T {
+        let text = self.text(name);
+        text.parse().unwrap_or_else(|_| {
+            self.mistakes.push(mistake(name, &text, allowed));
+            fallback(name)
+        })
+    }
+
+    fn number(&mut self, name: &str, range: RangeInclusive<u64>) -> u64 {
+        let text = self.text(name);
+        text.parse().ok().filter(|number| range.contains(number)).unwrap_or_else(|| {
+            let allowed = format!("a whole number from {} to {}", range.start(), range.end());
+            self.mistakes.push(mistake(name, &text, &allowed));
+            fallback(name)
+        })
+    }
+
+    fn redis_client(&mut self) -> Option<Client> {
+        let url = self.text("REDIS_URL");
+        if url.is_empty() {
+            return None;
+        }
+        let client = connection_info(&url).and_then(|info| Client::open(info).ok());
+        if client.is_none() {
+            let allowed = "redis://[[user]:password@]host[:port][/db], or nothing for the embedded store";
+            self.mistakes.push(mistake("REDIS_URL", &without_password(&url), allowed));
+        }
+        client
+    }
+
+    fn check_zone(&mut self) {
+        let tz = self.text("TZ");
+        let is_zone_file = |name: &str| {
+            // The folders chrono looks in.
+            ["/usr/share/zoneinfo", "/share/zoneinfo", "/etc/zoneinfo", "/usr/share/lib/zoneinfo"].iter().any(
+                |folder| std::fs::read(Path::new(folder).join(name)).is_ok_and(|content| content.starts_with(b"TZif")),
+            )
+        };
+        if let Err(why) = day::check_zone(&tz, &chrono::Local, is_zone_file) {
+            let allowed = format!(
+                "a POSIX string such as CET-1CEST,M3.5.0,M10.5.0/3, or an IANA name where zone files exist ({why})"
+            );
+            self.mistakes.push(mistake("TZ", &tz, &allowed));
+        }
+    }
+}
+
+/// The part of a connection's set-up that Redis would have to answer is left out, so that a pool can be filled by a
+/// Redis that hangs; the first command then meets its own time-out.
+fn connection_info(url: &str) -> Option<redis::ConnectionInfo> {
+    let info = url.into_connection_info().ok()?;
+    let settings = info.redis_settings().clone().set_skip_set_lib_name();
+    Some(info.set_redis_settings(settings))
+}
+
+fn default(name: &str) -> &'static str {
+    VARIABLES.iter().find(|(variable, ..)| *variable == name).map_or("", |(_, default, _)| default)
+}
+
+/// What stands in for a wrong value, so that the others are still read. Start-up stops all the same.
+fn fallback<T: FromStr>(name: &str) -> T {
+    let Ok(value) = default(name).parse() else { panic!("the default of {name} is not a valid one") };
+    value
+}
+
+fn mistake(name: &str, value: &str, allowed: &str) -> String {
+    format!("{name}={value:?} is not allowed: it must be {allowed}")
+}
+
+/// Hides whatever may be a password: everything before the last `@`.
+fn without_password(url: &str) -> String {
+    match (url.split_once("://"), url.rsplit_once('@')) {
+        (Some((scheme, _)), Some((_, host))) => format!("{scheme}://***@{host}"),
+        (None, Some((_, host))) => format!("***@{host}"),
+        // A URL with a password and no `@` is broken in a way that nobody can tell apart from a harmless one.
+        (Some((scheme, rest)), None) if rest.contains(':') => format!("{scheme}://***"),
+        _ => url.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(values: &[(&str, &str)]) -> Result<Config, Vec<String>> {
+        Config::read(|name| values.iter().find(|(n, _)| *n == name).map(|(_, value)| (*value).to_owned()))
+    }
+
+    #[test]
+    fn the_defaults_are_valid_and_listen_on_port_5000() {
+        let config = read(&[]).unwrap();
+        assert_eq!(config.listen.port(), 5000);
+        assert!(config.redis.is_none());
+    }
+
+    #[test]
+    fn all_mistakes_are_named_at_once() {
+        let mistakes =
+            read(&[("WORKERS", "0"), ("LOG_LEVEL", "loud"), ("LISTEN_ADDR", "5000"), ("REDIS_URL", "http://x")]);
+        let mistakes = mistakes.unwrap_err();
+        assert_eq!(mistakes.len(), 4);
+        assert!(mistakes.iter().any(|m| m == r#"WORKERS="0" is not allowed: it must be a whole number from 1 to 64"#));
+    }
+
+    #[test]
+    fn a_password_is_never_shown() {
+        for url in [
+            "redis://:hunter2@host:notaport",
+            "redis://u:hunter2@[",
+            "x:hunter2@h",
+            "http://a:hunter2@b@c",
+            "redis://:hunter2",
+        ] {
+            let shown = read(&[("REDIS_URL", url)]).unwrap_err().join(" ");
+            assert!(!shown.contains("hunter2"), "{shown}");
+        }
+    }
+}

@@ -1,0 +1,91 @@
+//! The day's mood as it is stored and answered: one JSON text, the same bytes for everybody. Pure.
+
+use crate::mood::{self, Mood};
+use chrono::NaiveDate;
+
+#[derive(Debug, PartialEq, Eq)]
+pub struct Entry {
+    pub date: NaiveDate,
+    pub mood: &'static Mood,
+    /// How often the day's mood has been refreshed.
+    pub refreshed: u64,
+    /// What is stored, and what `GET /mood` answers.
+    pub json: String,
+}
+
+impl Entry {
+    /// The entry of a day that nobody has refreshed.
+    pub fn of_day(date: NaiveDate) -> Entry {
+        Entry::new(date, mood::of_date(date), 0)
+    }
+
+    /// The entry after `current`: another mood, the same day.
+    pub fn refreshed(current: &Entry, random: &mut fastrand::Rng) -> Entry {
+        Entry::new(current.date, mood::other_than(current.mood, random), current.refreshed.saturating_add(1))
+    }
+
+    fn new(date: NaiveDate, mood: &'static Mood, refreshed: u64) -> Entry {
+        // The catalogue has no text that JSON must escape, which a test makes sure of.
+        let json = format!(
+            r#"{{"date":"{date}","mood":"{}","emoji":"{}","message":"{}","gif":"/gif/{}.gif","refreshed":{refreshed}}}"#,
+            mood.name,
+            mood.emoji,
+            mood.message,
+            mood.gif_name(),
+        );
+        Entry { date, mood, refreshed, json }
+    }
+
+    /// Reads a stored value of the day `date`, written by this or another version of the service.
+    ///
+    /// # Errors
+    /// One clause that says why the value is not ours.
+    pub fn parse(bytes: &[u8], date: NaiveDate) -> Result<Entry, &'static str> {
+        let value: serde_json::Value = serde_json::from_slice(bytes).map_err(|_| "it is not JSON")?;
+        let name = value["mood"].as_str().ok_or("it names no mood")?;
+        let mood = mood::CATALOGUE.iter().find(|mood| mood.name == name).ok_or("its mood is not in the catalogue")?;
+        let refreshed = value["refreshed"].as_u64().ok_or("it has no count of refreshes")?;
+        if value["date"].as_str() != Some(&date.to_string()) {
+            return Err("it is of another day");
+        }
+        Ok(Entry::new(date, mood, refreshed))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn date() -> NaiveDate {
+        NaiveDate::from_ymd_opt(2026, 11, 24).unwrap()
+    }
+
+    #[test]
+    fn every_mood_is_written_as_json_and_read_back() {
+        for mood in &mood::CATALOGUE {
+            let entry = Entry::new(date(), mood, 3);
+            let value: serde_json::Value = serde_json::from_str(&entry.json).unwrap();
+            assert_eq!(value["message"], mood.message);
+            assert_eq!(Entry::parse(entry.json.as_bytes(), date()).unwrap(), entry);
+        }
+    }
+
+    #[test]
+    fn a_value_of_another_day_is_not_ours() {
+        let entry = Entry::of_day(date());
+        assert!(Entry::parse(entry.json.as_bytes(), date().succ_opt().unwrap()).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_read_from_any_bytes_is_an_entry_of_the_day_or_nothing(bytes: Vec<u8>, at in 0usize..100, bit in 0u8..8) {
+            prop_assert!(Entry::parse(&bytes, date()).is_err());
+            let mut damaged = Entry::of_day(date()).json.into_bytes();
+            damaged[at] ^= 1 << bit;
+            if let Ok(entry) = Entry::parse(&damaged, date()) {
+                prop_assert_eq!(entry.date, date());
+            }
+        }
+    }
+}

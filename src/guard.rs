@@ -1,0 +1,350 @@
+//! What tiny_http leaves unbounded: starved, idle, slow, oversized, excess and stuck connections.
+//!
+//! tiny_http has one thread a connection and no time-out anywhere, and it does not show its sockets. The guard looks
+//! at them from outside, through the kernel: at once when a connection or a large allocation is reported, often while
+//! a new connection has no answer yet, and otherwise once a second.
+
+use crate::config::Limits;
+use crate::metrics::Metrics;
+use crate::os::{self, Connection, Traffic};
+use std::collections::{HashMap, HashSet};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
+use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+/// Between two looks, whatever wakes the guard.
+pub const PAUSE: Duration = Duration::from_millis(10);
+/// While a new connection has no answer yet.
+const SHORT: Duration = PAUSE;
+/// While only connections that are older than `YOUNG` have no answer yet.
+const MIDDLE: Duration = Duration::from_millis(50);
+const LONG: Duration = Duration::from_secs(1);
+const YOUNG: Duration = Duration::from_secs(1);
+
+/// A connection has starved if its bytes stay unread over this many looks.
+const STARVED_LOOKS: u32 = 2;
+/// More than a request may have (`head.rs`): a connection with so many bytes unanswered is watched as oversized.
+const OVERSIZED: u64 = 32 * 1024;
+/// Bytes of an unfinished request, for one connection and for all oversized ones. tiny_http needs up to twenty times
+/// as much memory for them (short headers are the worst).
+const UNFINISHED_BYTES: u64 = 256 * 1024;
+const UNFINISHED_BYTES_OF_ALL: u64 = 512 * 1024;
+/// Connections whose thread hangs for good, 12 KB each. Past this many the replica restarts.
+const STUCK: usize = 200;
+/// How long connections may wait in the accept queue before the accept loop counts as dead.
+const ACCEPT_PATIENCE: Duration = Duration::from_secs(3);
+
+/// What the workers and the guard share: connections whose later requests must not be carried out.
+pub struct Refused {
+    port: u16,
+    peers: Mutex<HashSet<SocketAddr>>,
+    count: AtomicUsize,
+}
+
+impl Refused {
+    pub fn new(port: u16) -> Refused {
+        Refused { port, peers: Mutex::default(), count: AtomicUsize::new(0) }
+    }
+
+    /// Marks a connection and gives a descriptor of it, if it still exists.
+    ///
+    /// What follows a body that was not read may look like a request; from now on nothing of this peer is carried out.
+    pub fn add(&self, peer: SocketAddr) -> Option<OwnedFd> {
+        let mut peers = self.peers();
+        peers.insert(peer);
+        self.count.store(peers.len(), SeqCst);
+        os::connections(self.port).iter().find(|connection| connection.peer == Some(peer))?.hold()
+    }
+
+    pub fn contains(&self, peer: SocketAddr) -> bool {
+        self.count.load(SeqCst) > 0 && self.peers().contains(&peer)
+    }
+
+    /// Forgets those that are gone: their address may come again as somebody else's.
+    fn retain(&self, is_alive: impl Fn(&SocketAddr) -> bool) {
+        if self.count.load(SeqCst) > 0 {
+            let mut peers = self.peers();
+            peers.retain(is_alive);
+            self.count.store(peers.len(), SeqCst);
+        }
+    }
+
+    fn peers(&self) -> std::sync::MutexGuard<'_, HashSet<SocketAddr>> {
+        self.peers.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+}
+
+pub struct Guard {
+    listener: TcpListener,
+    address: SocketAddr,
+    limits: Limits,
+    refused: Arc<Refused>,
+    metrics: Arc<Metrics>,
+    watched: HashMap<SocketAddr, Watched>,
+    stuck_before: usize,
+    last_slow_look: Instant,
+    accepting_since: Instant,
+}
+
+/// What is remembered of a connection between two looks.
+struct Watched {
+    traffic: Traffic,
+    /// When it appeared or was last seen to send an answer.
+    since: Instant,
+    /// Bytes received before the requests that have no answer yet.
+    received_before: u64,
+    has_answer: bool,
+    unread_looks: u32,
+    /// When this side ended it.
+    shut_at: Option<Instant>,
+    seen: bool,
+}
+
+/// What a look found out.
+pub struct Look {
+    /// When to look again, unless an event comes first.
+    pub next: Duration,
+    /// Why the replica must drain and be started anew.
+    pub restart: Option<String>,
+}
+
+impl Guard {
+    pub fn new(
+        listener: TcpListener,
+        address: SocketAddr,
+        limits: Limits,
+        refused: Arc<Refused>,
+        metrics: Arc<Metrics>,
+    ) -> Guard {
+        let now = Instant::now();
+        Guard {
+            listener,
+            address,
+            limits,
+            refused,
+            metrics,
+            watched: HashMap::new(),
+            stuck_before: 0,
+            last_slow_look: now,
+            accepting_since: now,
+        }
+    }
+
+    pub fn look(&mut self) -> Look {
+        let now = Instant::now();
+        let connections = os::connections(self.address.port());
+        let live = self.watch(&connections, now);
+        // Each connection has two descriptors; a dead one that is still held can only be held by a thread that hangs.
+        let dead = connections.iter().filter(|connection| connection.peer.is_none()).count() / 2;
+        let stuck = dead + self.watched.values().filter(|watched| watched.outlived_its_end(now)).count();
+        self.metrics.connections_open.set((live.len() + dead) as i64);
+
+        let mut next = LONG;
+        let mut starved = 0;
+        for (peer, connection) in &live {
+            let watched = self.watched.get_mut(peer).expect("every live connection is watched");
+            if let Some(reason) = watched.fault(now, &self.limits) {
+                self.metrics.connection_closed(reason);
+                watched.shut(connection, now);
+            }
+            if watched.has_answer || watched.shut_at.is_some() {
+                continue;
+            }
+            next = next.min(if now - watched.since < YOUNG { SHORT } else { MIDDLE });
+            watched.unread_looks = if connection.has_unread() { watched.unread_looks + 1 } else { 0 };
+            starved += usize::from(watched.unread_looks >= STARVED_LOOKS);
+        }
+        (0..starved).for_each(|_| self.nudge());
+        self.close_oversized(&live, now);
+        self.close_excess(&live, dead, now);
+        self.refused.retain(|peer| live.contains_key(peer));
+        Look { next, restart: self.reason_to_restart(stuck, now) }
+    }
+
+    /// One descriptor for each live connection, all of them in `self.watched` and nothing else there.
+    fn watch(&mut self, connections: &[Connection], now: Instant) -> HashMap<SocketAddr, Connection> {
+        let mut live = HashMap::with_capacity(connections.len() / 2);
+        for connection in connections {
+            let Some(peer) = connection.peer else { continue };
+            if live.contains_key(&peer) {
+                continue;
+            }
+            let Some(traffic) = connection.traffic() else { continue };
+            live.insert(peer, *connection);
+            self.watched
+                .entry(peer)
+                .and_modify(|watched| watched.update(traffic, now))
+                .or_insert_with(|| Watched::new(traffic, now));
+        }
+        self.watched.retain(|_, watched| std::mem::take(&mut watched.seen));
+        live
+    }
+
+    /// Wakes a starved connection. tiny_http queues a new connection for an idle thread, and when more arrive than
+    /// threads wake, the rest wait until another connection ends. This one ends at once.
+    fn nudge(&self) {
+        let ip = match self.address.ip() {
+            IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
+            IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
+            ip => ip,
+        };
+        // If it fails, the next look tries again.
+        if TcpStream::connect_timeout(&SocketAddr::new(ip, self.address.port()), SHORT * 10).is_ok() {
+            self.metrics.nudges.inc();
+        }
+    }
+
+    fn close_oversized(&mut self, live: &HashMap<SocketAddr, Connection>, now: Instant) {
+        let oversized = |watched: &Watched| watched.shut_at.is_none() && watched.unanswered_bytes() > OVERSIZED;
+        let of_all: u64 = self.watched.values().filter(|w| oversized(w)).map(Watched::unanswered_bytes).sum();
+        for (peer, watched) in self.watched.iter_mut().filter(|(_, watched)| oversized(watched)) {
+            if of_all > UNFINISHED_BYTES_OF_ALL || watched.unanswered_bytes() > UNFINISHED_BYTES {
+                self.metrics.connection_closed("oversized");
+                watched.shut(&live[peer], now);
+            }
+        }
+    }
+
+    /// Closes the idlest connections if there are too many: those that never sent anything first.
+    fn close_excess(&mut self, live: &HashMap<SocketAddr, Connection>, dead: usize, now: Instant) {
+        let open = dead + self.watched.values().filter(|watched| watched.shut_at.is_none()).count();
+        let excess = open.saturating_sub(self.limits.connections);
+        if excess == 0 {
+            return;
+        }
+        let is_idle = |watched: &Watched| watched.shut_at.is_none() && watched.unanswered_bytes() == 0;
+        let mut idle: Vec<_> = self.watched.iter_mut().filter(|(_, watched)| is_idle(watched)).collect();
+        idle.sort_by_key(|(_, watched)| (watched.has_answer, watched.since));
+        for (peer, watched) in idle.into_iter().take(excess) {
+            self.metrics.connection_closed("excess");
+            watched.shut(&live[peer], now);
+        }
+    }
+
+    fn reason_to_restart(&mut self, stuck: usize, now: Instant) -> Option<String> {
+        // A connection may be dead for a moment before its thread notices: only what two slow looks saw is stuck.
+        if now - self.last_slow_look >= LONG {
+            let lasting = stuck.min(self.stuck_before);
+            self.metrics.connections_stuck.set(lasting as i64);
+            self.stuck_before = stuck;
+            self.last_slow_look = now;
+            if lasting >= STUCK {
+                return Some(format!("{lasting} connections hang for good"));
+            }
+        }
+        if os::accept_queue(&self.listener) == 0 {
+            self.accepting_since = now;
+        }
+        (now - self.accepting_since > ACCEPT_PATIENCE).then(|| "connections are no longer accepted".to_owned())
+    }
+
+    /// Whether any connection has bytes that wait to be read.
+    pub fn has_unread(&self) -> bool {
+        os::connections(self.address.port()).iter().any(Connection::has_unread)
+    }
+}
+
+impl Watched {
+    fn new(traffic: Traffic, now: Instant) -> Watched {
+        Watched {
+            traffic,
+            since: now,
+            received_before: 0,
+            has_answer: traffic.sent > 0,
+            unread_looks: 0,
+            shut_at: None,
+            seen: true,
+        }
+    }
+
+    fn update(&mut self, traffic: Traffic, now: Instant) {
+        if traffic.received < self.traffic.received || traffic.sent < self.traffic.sent {
+            // The same address, another connection.
+            *self = Watched::new(traffic, now);
+            return;
+        }
+        if traffic.sent > self.traffic.sent {
+            self.has_answer = true;
+            self.since = now;
+            self.received_before = traffic.received;
+        } else if self.unanswered_bytes() == 0 && traffic.received > self.traffic.received && self.has_answer {
+            // The first bytes of a request on a kept connection: its time begins now.
+            self.since = now;
+        }
+        self.traffic = traffic;
+        self.seen = true;
+    }
+
+    fn shut(&mut self, connection: &Connection, now: Instant) {
+        connection.shut();
+        self.shut_at = Some(now);
+    }
+
+    /// A connection that was ended and is still there belongs to a thread that hangs.
+    fn outlived_its_end(&self, now: Instant) -> bool {
+        self.shut_at.is_some_and(|shut_at| now - shut_at > LONG)
+    }
+
+    fn unanswered_bytes(&self) -> u64 {
+        self.traffic.received - self.received_before
+    }
+
+    /// Why the connection is to be closed, if it is.
+    fn fault(&self, now: Instant, limits: &Limits) -> Option<&'static str> {
+        if self.shut_at.is_some() {
+            return None;
+        }
+        let age = now - self.since;
+        match (self.unanswered_bytes() > 0, self.has_answer) {
+            // A thread that sees its peer close ends by itself. One that hangs does not.
+            (true, _) if self.traffic.peer_closed && age > limits.request.min(LONG) => Some("slow"),
+            (true, _) => (age > limits.request).then_some("slow"),
+            (false, true) => (age > limits.idle).then_some("idle"),
+            (false, false) => (age > limits.request * 2).then_some("idle"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMITS: Limits = Limits { connections: 10, idle: Duration::from_secs(75), request: Duration::from_secs(5) };
+
+    fn traffic(received: u64, sent: u64) -> Traffic {
+        Traffic { received, sent, peer_closed: false }
+    }
+
+    #[test]
+    fn a_trickle_does_not_renew_a_request_s_time() {
+        let start = Instant::now();
+        let mut watched = Watched::new(traffic(1, 0), start);
+        for second in 1..=6 {
+            watched.update(traffic(1 + second, 0), start + Duration::from_secs(second));
+        }
+        assert_eq!(watched.fault(start + Duration::from_secs(6), &LIMITS), Some("slow"));
+    }
+
+    #[test]
+    fn an_answer_makes_a_connection_idle_and_a_new_request_starts_its_own_time() {
+        let start = Instant::now();
+        let mut watched = Watched::new(traffic(100, 0), start);
+        watched.update(traffic(100, 500), start + Duration::from_secs(1));
+        assert_eq!(watched.fault(start + Duration::from_secs(70), &LIMITS), None);
+        assert_eq!(watched.fault(start + Duration::from_secs(77), &LIMITS), Some("idle"));
+        watched.update(traffic(110, 500), start + Duration::from_secs(70));
+        assert_eq!(watched.fault(start + Duration::from_secs(74), &LIMITS), None);
+        assert_eq!(watched.fault(start + Duration::from_secs(76), &LIMITS), Some("slow"));
+    }
+
+    #[test]
+    fn a_port_that_is_used_again_starts_anew() {
+        let start = Instant::now();
+        let mut watched = Watched::new(traffic(100, 500), start);
+        watched.update(traffic(0, 0), start + Duration::from_secs(50));
+        assert!(!watched.has_answer);
+        assert_eq!(watched.fault(start + Duration::from_secs(55), &LIMITS), None);
+    }
+}

@@ -1,0 +1,206 @@
+//! What the service reads out of a request's head, and which requests it refuses before looking at the route. Pure.
+
+use tiny_http::{HTTPVersion, Header, Request};
+
+/// A longer target gets 414.
+const MAX_TARGET: usize = 8 * 1024;
+/// More headers, or more bytes of them, get 431.
+const MAX_HEADERS: usize = 100;
+const MAX_HEADER_BYTES: usize = 16 * 1024;
+/// A longer body gets 413. tiny_http reads a body up to this length before it hands out the request.
+const MAX_BODY: u64 = 1024;
+
+/// The headers that decide anything here.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Head<'a> {
+    pub accept: Option<&'a str>,
+    pub if_none_match: Option<&'a str>,
+    pub request_id: Option<&'a str>,
+    pub forwarded_for: Option<&'a str>,
+    pub connection: Connection,
+    /// Why the request is not carried out and the connection ends.
+    pub refusal: Option<Refusal>,
+    /// The length of a body that tiny_http has not read and would wait for.
+    pub unread_body: Option<u64>,
+}
+
+/// What becomes of the connection after the answer, which tiny_http decides by the same rules.
+#[derive(Debug, Default, PartialEq, Eq, Clone, Copy)]
+pub enum Connection {
+    /// HTTP/1.1 without a word: it stays.
+    #[default]
+    Stays,
+    /// HTTP/1.0 that asked for it: it stays, and the answer must say so.
+    StaysByRequest,
+    Closes,
+}
+
+#[derive(Debug, PartialEq, Eq, Clone, Copy)]
+pub struct Refusal {
+    pub status: u16,
+    pub error: &'static str,
+}
+
+impl<'a> Head<'a> {
+    pub fn of(request: &'a Request) -> Head<'a> {
+        Head::read(request.headers(), request.url(), request.http_version())
+    }
+
+    fn read(headers: &'a [Header], target: &str, version: &HTTPVersion) -> Head<'a> {
+        let mut head = Head::default();
+        let mut body = Body::default();
+        let mut bytes = 0;
+        let mut connection = None;
+        for header in headers {
+            let (name, value) = (header.field.as_str().as_str(), header.value.as_str());
+            bytes += name.len() + value.len();
+            // By length first: comparing every name with all of these would cost more than the rest of the parsing.
+            match name.len() {
+                6 if name.eq_ignore_ascii_case("accept") => head.accept = head.accept.or(Some(value)),
+                6 if name.eq_ignore_ascii_case("expect") => body.is_expected = true,
+                10 if name.eq_ignore_ascii_case("connection") => connection = connection.or(Some(value)),
+                12 if name.eq_ignore_ascii_case("x-request-id") => head.request_id = Some(value),
+                13 if name.eq_ignore_ascii_case("if-none-match") => head.if_none_match = Some(value),
+                14 if name.eq_ignore_ascii_case("content-length") => body.add_length(value),
+                15 if name.eq_ignore_ascii_case("x-forwarded-for") => {
+                    head.forwarded_for = head.forwarded_for.or(Some(value));
+                }
+                17 if name.eq_ignore_ascii_case("transfer-encoding") => body.is_encoded = true,
+                _ => {}
+            }
+        }
+        head.connection = connection_after(connection, version);
+        head.unread_body = body.unread();
+        head.refusal = match () {
+            () if *version < HTTPVersion(1, 0) => refusal(400, "HTTP/0.9 is not spoken here"),
+            () if target.len() > MAX_TARGET => refusal(414, "the request target is too long"),
+            () if headers.len() > MAX_HEADERS || bytes > MAX_HEADER_BYTES => refusal(431, "too many headers"),
+            () if target.bytes().any(|byte| byte.is_ascii_control()) => {
+                refusal(400, "a control character in the target")
+            }
+            () => body.refusal(),
+        };
+        head
+    }
+}
+
+fn refusal(status: u16, error: &'static str) -> Option<Refusal> {
+    Some(Refusal { status, error })
+}
+
+/// What the head says about a body.
+#[derive(Default)]
+struct Body {
+    length: Option<u64>,
+    lengths: u32,
+    has_bad_length: bool,
+    is_encoded: bool,
+    is_expected: bool,
+}
+
+impl Body {
+    fn add_length(&mut self, value: &str) {
+        self.lengths += 1;
+        // Digits only (RFC 9110, section 8.6); Rust's parse would let a plus sign pass.
+        match value.parse().ok().filter(|_| value.bytes().all(|byte| byte.is_ascii_digit())) {
+            // tiny_http goes by the first one.
+            Some(length) => self.length = self.length.or(Some(length)),
+            None => self.has_bad_length = true,
+        }
+    }
+
+    fn refusal(&self) -> Option<Refusal> {
+        match self.length {
+            _ if self.has_bad_length => refusal(400, "Content-Length is not a number"),
+            _ if self.lengths > 1 => refusal(400, "more than one Content-Length"),
+            Some(_) if self.is_encoded => refusal(400, "both Content-Length and Transfer-Encoding"),
+            None if self.is_encoded => refusal(411, "a body needs a Content-Length"),
+            Some(length) if length > MAX_BODY => refusal(413, "the body is longer than 1 KiB"),
+            // No body is ever needed, so the client need not be told to go on (RFC 9110, section 10.1.1).
+            Some(length) if length > 0 && self.is_expected => refusal(417, "send the body without Expect, or no body"),
+            _ => None,
+        }
+    }
+
+    /// tiny_http leaves a body unread if it is long or if the client waits for a word.
+    fn unread(&self) -> Option<u64> {
+        self.length.filter(|length| !self.is_encoded && (*length > MAX_BODY || (*length > 0 && self.is_expected)))
+    }
+}
+
+fn connection_after(header: Option<&str>, version: &HTTPVersion) -> Connection {
+    let has = |word: &str| header.is_some_and(|value| value.to_ascii_lowercase().contains(word));
+    match () {
+        () if header.is_none() && *version >= HTTPVersion(1, 1) => Connection::Stays,
+        () if has("close") || has("upgrade") => Connection::Closes,
+        () if *version >= HTTPVersion(1, 1) => Connection::Stays,
+        () if has("keep-alive") => Connection::StaysByRequest,
+        () => Connection::Closes,
+    }
+}
+
+/// The path of a request target: without query or fragment, and without the scheme and host that a proxy may send.
+pub fn path(target: &str) -> &str {
+    let path = match target.strip_prefix("http://").or_else(|| target.strip_prefix("https://")) {
+        Some(rest) => rest.find('/').map_or("/", |slash| &rest[slash..]),
+        None => target,
+    };
+    path.split(['?', '#']).next().unwrap_or(path)
+}
+
+/// Whether a request id from outside may go into headers and logs as it is.
+pub fn is_sane_id(id: &str) -> bool {
+    (1..=128).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.:".contains(&byte))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn refused(version: (u8, u8), headers: &[(&str, &str)]) -> Option<u16> {
+        let headers: Vec<_> = headers.iter().map(|(n, v)| Header::from_bytes(*n, *v).unwrap()).collect();
+        Head::read(&headers, "/", &HTTPVersion(version.0, version.1)).refusal.map(|refusal| refusal.status)
+    }
+
+    #[test]
+    fn a_body_is_ignored_up_to_1_kib_and_refused_above() {
+        let length = |value| refused((1, 1), &[("Content-Length", value)]);
+        assert_eq!((length("0"), length("1024"), length("1025")), (None, None, Some(413)));
+        for bad in ["-1", "+1", "1a", "", "18446744073709551616", "1,1"] {
+            assert_eq!(length(bad), Some(400), "{bad}");
+        }
+        assert_eq!(length("18446744073709551615"), Some(413));
+        assert_eq!(refused((1, 1), &[("Content-Length", "1"), ("content-length", "1")]), Some(400));
+        assert_eq!(refused((1, 1), &[("Content-Length", "1"), ("Transfer-Encoding", "chunked")]), Some(400));
+        assert_eq!(refused((1, 1), &[("Transfer-Encoding", "chunked")]), Some(411));
+        assert_eq!(refused((1, 1), &[("Content-Length", "1"), ("Expect", "100-continue")]), Some(417));
+        assert_eq!(refused((0, 9), &[]), Some(400));
+    }
+
+    #[test]
+    fn a_connection_is_kept_by_the_rules_of_its_version() {
+        use Connection::*;
+        let after = |header, version| connection_after(header, &version);
+        assert_eq!(after(None, HTTPVersion(1, 1)), Stays);
+        assert_eq!(after(None, HTTPVersion(1, 0)), Closes);
+        assert_eq!(after(Some("Keep-Alive"), HTTPVersion(1, 0)), StaysByRequest);
+        assert_eq!(after(Some("close"), HTTPVersion(1, 1)), Closes);
+    }
+
+    #[test]
+    fn a_path_has_no_query_scheme_or_host() {
+        for (target, expected) in
+            [("/mood?x=/gif/", "/mood"), ("http://h:1/mood?", "/mood"), ("http://h", "/"), ("*", "*"), ("/#a", "/")]
+        {
+            assert_eq!(path(target), expected);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_sane_id_never_needs_escaping(id in "[ -~]{0,4}") {
+            prop_assert!(!is_sane_id(&id) || serde_json::to_string(&id).unwrap() == format!("\"{id}\""));
+        }
+    }
+}

@@ -1,0 +1,197 @@
+//! Mood of the Day: a tiny web service that tells the mood of the day.
+//!
+//! - `main`      start-up and shut-down in the order they happen
+//! - `config`    environment → Config
+//! - `server`    tiny_http: worker threads that answer in batches
+//! - `guard`     what tiny_http leaves unbounded: starved, idle, slow and stuck connections
+//! - `head`      what is read out of a request's head, and which requests are refused
+//! - `routes`    request → Reply
+//! - `service`   the mood of today: clock, store and catalogue
+//! - `store`     the Redis store and the embedded one
+//! - `entry`     the day's mood as it is stored and answered
+//! - `mood`      the catalogue; date → mood
+//! - `gif`       mood → animated GIF
+//! - `page`      mood → HTML
+//! - `day`       time zone, today, its end
+//! - `metrics`   every metric
+//! - `logging`   JSON lines
+//! - `command`   the command line: --help, --version, healthcheck
+//! - `os`, `heap` system calls and the allocator's alarm; all `unsafe` is there
+
+mod build;
+mod command;
+mod config;
+mod day;
+mod entry;
+mod gif;
+mod guard;
+mod hash;
+mod head;
+mod heap;
+mod logging;
+mod metrics;
+mod mood;
+mod os;
+mod page;
+mod routes;
+mod server;
+mod service;
+mod store;
+
+use config::Config;
+use guard::{Guard, Refused};
+use metrics::Metrics;
+use os::Event;
+use routes::App;
+use server::Server;
+use service::Service;
+use std::net::TcpListener;
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+use store::{Store, memory::MemoryStore, redis::RedisStore};
+
+#[global_allocator]
+static HEAP: heap::WatchedHeap = heap::WatchedHeap;
+
+/// From the first signal to the exit, whatever happens.
+const STOP_WITHIN: Duration = Duration::from_millis(1900);
+/// Two descriptors a connection, and some for the rest.
+const OPEN_FILES: u64 = 65_536;
+
+fn main() -> ExitCode {
+    match command::parse(std::env::args().skip(1)) {
+        command::Command::Serve => serve(),
+        command::Command::Healthcheck => command::healthcheck(),
+        command::Command::Print(text) => command::print(text),
+        command::Command::Mistake(text) => command::fail(2, &text),
+    }
+}
+
+fn serve() -> ExitCode {
+    // Before the first thread, which inherits it; and before chrono reads it, since its own default is the host's zone.
+    os::block_signals();
+    command::default_zone();
+    let config = match Config::read(|name| std::env::var(name).ok()) {
+        Ok(config) => config,
+        Err(mistakes) => return command::fail(2, &mistakes.join("\n")),
+    };
+    let Ok(_logger) = logging::start(config.log_level) else { return command::fail(1, "logging cannot be started") };
+    let limits = bounded_by_open_files(config.limits.clone());
+    let metrics = Arc::new(Metrics::new());
+    watch_panics(Arc::clone(&metrics));
+
+    let listener = match server::listen(config.listen).and_then(|listener| Ok((listener.try_clone()?, listener))) {
+        Ok(listener) => listener,
+        Err(error) => return command::fail(1, &format!("cannot listen on {}: {error}", config.listen)),
+    };
+    let app = Arc::new(App {
+        service: Service::new(store(&config, &metrics), Arc::clone(&metrics)),
+        metrics: Arc::clone(&metrics),
+        host: os::hostname(),
+        draining: AtomicBool::new(false),
+    });
+    run(&config, listener, limits, app)
+}
+
+fn run(config: &Config, listener: (TcpListener, TcpListener), limits: config::Limits, app: Arc<App>) -> ExitCode {
+    let (watched, served) = listener;
+    // Port 0 means any free one: what counts is the one that was given.
+    let address = watched.local_addr().unwrap_or(config.listen);
+    let refused = Arc::new(Refused::new(address.port()));
+    if let Err(error) = os::wake_on_connections(&watched) {
+        log::warn!("new connections are looked at once a second only: {error}");
+    }
+    let (server, workers) = match Server::start(served, config.workers, Arc::clone(&app), Arc::clone(&refused)) {
+        Ok(started) => started,
+        Err(error) => return command::fail(1, &format!("cannot start: {error}")),
+    };
+    let mut guard = Guard::new(watched, address, limits, refused, Arc::clone(&app.metrics));
+    let store = if config.redis.is_some() { "redis" } else { "embedded" };
+    log::info!("listening on {address}, store {store}, version {} ({})", build::VERSION, build::COMMIT);
+
+    let failure = watch(&mut guard, &server);
+    if let Some(reason) = &failure {
+        log::error!("{reason}; draining to be started anew");
+    }
+    drain(config, &guard, &app);
+    server.stop(workers, Instant::now() + Duration::from_millis(200));
+    log::info!("stopped");
+    if failure.is_some() { ExitCode::from(1) } else { ExitCode::SUCCESS }
+}
+
+/// Guards the connections until a signal comes (`None`) or something cannot be mended (the reason).
+fn watch(guard: &mut Guard, server: &Server) -> Option<String> {
+    loop {
+        let look = guard.look();
+        if let Some(reason) = server.fault().or(look.restart) {
+            return Some(reason);
+        }
+        match os::wait_event(look.next) {
+            Event::Stop => return None,
+            Event::Timeout => {}
+            // More may come in a moment; looking at each of them alone would only cost.
+            Event::Wake => {
+                if os::wait_event(guard::PAUSE) == Event::Stop {
+                    return None;
+                }
+            }
+        }
+    }
+}
+
+/// Goes on answering, with /readyz at 503 and every connection closing, until balancers had time to see it and all
+/// that was received is answered. A second signal ends the process at once.
+fn drain(config: &Config, guard: &Guard, app: &App) {
+    log::info!("draining");
+    app.draining.store(true, SeqCst);
+    let began = Instant::now();
+    loop {
+        let elapsed = began.elapsed();
+        let is_answered = || app.metrics.in_flight.get() == 0 && !guard.has_unread();
+        if elapsed >= STOP_WITHIN || (elapsed >= config.drain && is_answered()) {
+            return;
+        }
+        let left = config.drain.saturating_sub(elapsed).clamp(Duration::from_millis(5), Duration::from_millis(100));
+        if os::wait_event(left) == Event::Stop {
+            log::warn!("stopped by a second signal");
+            std::process::exit(130);
+        }
+    }
+}
+
+fn store(config: &Config, metrics: &Arc<Metrics>) -> Box<dyn Store> {
+    match &config.redis {
+        None => Box::new(MemoryStore::default()),
+        Some(client) => {
+            Box::new(RedisStore::new(client.clone(), config.redis_pool_size, config.redis_timeout, Arc::clone(metrics)))
+        }
+    }
+}
+
+/// So few connections that there is always a descriptor left to accept the next one.
+fn bounded_by_open_files(mut limits: config::Limits) -> config::Limits {
+    let files = os::raise_open_files_limit(OPEN_FILES) as usize;
+    let bound = files.saturating_sub(64) / 2;
+    if bound < limits.connections {
+        log::warn!("only {files} files may be open, so at most {bound} connections (see ulimit -n)");
+        limits.connections = bound;
+    }
+    limits
+}
+
+/// Has every panic counted, and logged as one line, at most once a second: a known fault of tiny_http lets any client
+/// cause one by a reset at the right moment, and then only that client's connection ends.
+fn watch_panics(metrics: Arc<Metrics>) {
+    const PAUSE: Duration = Duration::from_secs(1);
+    let last = Mutex::new(None::<Instant>);
+    std::panic::set_hook(Box::new(move |panic| {
+        metrics.panics.inc();
+        let mut last = last.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        if last.is_none_or(|at| at.elapsed() >= PAUSE) {
+            *last = Some(Instant::now());
+            log::error!("caught a panic, {} so far: {panic}", metrics.panics.get());
+        }
+    }));
+}

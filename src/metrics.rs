@@ -1,0 +1,152 @@
+//! Every metric's name, labels and buckets, in one table; and how they are written for Prometheus.
+
+use prometheus::process_collector::ProcessCollector;
+use prometheus::{
+    Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+    TextEncoder,
+};
+use std::sync::Mutex;
+
+/// Prometheus 3 refuses a scrape whose type it does not know.
+pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// In seconds. From an answer out of memory (50 µs) to one that is broken (1 s); 25 ms is the service level.
+const LATENCY_BUCKETS: [f64; 14] =
+    [0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0];
+
+pub struct Metrics {
+    registry: Registry,
+    requests: IntCounterVec,
+    latency: HistogramVec,
+    pub in_flight: IntGauge,
+    cache_requests: IntCounterVec,
+    pub refreshes: IntCounter,
+    mood: IntGaugeVec,
+    shown: Mutex<Option<(&'static str, String)>>,
+    pool: IntGaugeVec,
+    redis_errors: IntCounterVec,
+    pub foreign_values: IntCounter,
+    pub connections_open: IntGauge,
+    pub connections_stuck: IntGauge,
+    closed: IntCounterVec,
+    pub nudges: IntCounter,
+    pub panics: IntCounter,
+}
+
+/// The two series that every request of one method, path and status moves. Looked up once, then kept.
+#[derive(Clone)]
+pub struct RequestSeries {
+    pub total: IntCounter,
+    pub latency: Histogram,
+}
+
+impl Metrics {
+    #[rustfmt::skip]
+    pub fn new() -> Metrics {
+        let registry = Registry::new();
+        let metrics = Metrics {
+            requests: counters(&registry, "http_requests_total", "Requests answered.", &["method", "path", "status"]),
+            latency: histograms(&registry, "http_request_latency_seconds", "Time from taking a request to having written its answer.", &["method", "path"]),
+            in_flight: gauge(&registry, "http_requests_in_flight", "Requests taken by a worker and not answered yet."),
+            cache_requests: counters(&registry, "mood_cache_requests_total", "Reads of the day's mood or GIF: hit, miss, or bypass (the store was away).", &["result"]),
+            refreshes: counter(&registry, "mood_refreshes_total", "Moods replaced by POST /refresh."),
+            mood: gauges(&registry, "mood_info", "The mood this replica answered last; always 1.", &["mood", "date"]),
+            shown: Mutex::new(None),
+            pool: gauges(&registry, "redis_pool_connections", "Connections of the pool, by state.", &["state"]),
+            redis_errors: counters(&registry, "redis_errors_total", "Failed Redis operations: connect, timeout, io, or reply (Redis refused).", &["kind"]),
+            foreign_values: counter(&registry, "mood_foreign_values_total", "Values in the store that were not ours and were replaced."),
+            connections_open: gauge(&registry, "http_connections_open", "Connections at the last look, stuck ones included."),
+            connections_stuck: gauge(&registry, "http_connections_stuck", "Connections whose thread hangs for good; past a limit the replica drains and exits."),
+            closed: counters(&registry, "http_connections_closed_total", "Connections closed by this side: idle, slow, oversized, excess, unread, flood, or refused.", &["reason"]),
+            nudges: counter(&registry, "http_connection_nudges_total", "Connections to the own port that woke a starved connection."),
+            panics: counter(&registry, "mood_panics_total", "Panics caught."),
+            registry,
+        };
+        let build = gauges(&metrics.registry, "mood_build_info", "The running build; always 1.", &["version", "commit"]);
+        build.with_label_values(&[crate::build::VERSION, crate::build::COMMIT]).set(1);
+        metrics.registry.register(Box::new(ProcessCollector::for_self())).expect("registered once");
+        // A rate over a series that appears with its first event misses that event: these start at zero.
+        for result in ["hit", "miss", "bypass"] {
+            metrics.cache_requests.with_label_values(&[result]);
+        }
+        for kind in ["connect", "timeout", "io", "reply"] {
+            metrics.redis_errors.with_label_values(&[kind]);
+        }
+        metrics
+    }
+
+    pub fn request_series(&self, method: &str, path: &str, status: &str) -> RequestSeries {
+        RequestSeries {
+            total: self.requests.with_label_values(&[method, path, status]),
+            latency: self.latency.with_label_values(&[method, path]),
+        }
+    }
+
+    pub fn cache_request(&self, result: &str) {
+        self.cache_requests.with_label_values(&[result]).inc();
+    }
+
+    pub fn redis_error(&self, kind: &str) {
+        self.redis_errors.with_label_values(&[kind]).inc();
+    }
+
+    pub fn connection_closed(&self, reason: &str) {
+        self.closed.with_label_values(&[reason]).inc();
+    }
+
+    /// Makes `mood_info` show this mood and no other.
+    pub fn show_mood(&self, slug: &'static str, date: String) {
+        let mut shown = self.shown.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        if let Some((slug, date)) = shown.take() {
+            // Fails only if it is not there, which is what is wanted.
+            let _ = self.mood.remove_label_values(&[slug, &date]);
+        }
+        self.mood.with_label_values(&[slug, &date]).set(1);
+        *shown = Some((slug, date));
+    }
+
+    /// The text format 0.0.4. `(in use, idle)` are the pool's connections now.
+    pub fn render(&self, (in_use, idle): (u32, u32)) -> Vec<u8> {
+        self.pool.with_label_values(&["in_use"]).set(in_use.into());
+        self.pool.with_label_values(&["idle"]).set(idle.into());
+        let mut text = Vec::with_capacity(16 * 1024);
+        // Writing into a Vec cannot fail, and an empty family is left out by the registry itself.
+        if let Err(error) = TextEncoder::new().encode(&self.registry.gather(), &mut text) {
+            log::error!("metrics could not be written: {error}");
+        }
+        text
+    }
+}
+
+// A name or label that prometheus does not accept is a mistake in the table above: the first test meets it.
+
+fn counters(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
+    let counters = IntCounterVec::new(Opts::new(name, help), labels).expect("a valid name");
+    registry.register(Box::new(counters.clone())).expect("a new name");
+    counters
+}
+
+fn counter(registry: &Registry, name: &str, help: &str) -> IntCounter {
+    let counter = IntCounter::new(name, help).expect("a valid name");
+    registry.register(Box::new(counter.clone())).expect("a new name");
+    counter
+}
+
+fn gauges(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> IntGaugeVec {
+    let gauges = IntGaugeVec::new(Opts::new(name, help), labels).expect("a valid name");
+    registry.register(Box::new(gauges.clone())).expect("a new name");
+    gauges
+}
+
+fn gauge(registry: &Registry, name: &str, help: &str) -> IntGauge {
+    let gauge = IntGauge::new(name, help).expect("a valid name");
+    registry.register(Box::new(gauge.clone())).expect("a new name");
+    gauge
+}
+
+fn histograms(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> HistogramVec {
+    let options = HistogramOpts::new(name, help).buckets(LATENCY_BUCKETS.to_vec());
+    let histograms = HistogramVec::new(options, labels).expect("a valid name");
+    registry.register(Box::new(histograms.clone())).expect("a new name");
+    histograms
+}

@@ -1,0 +1,371 @@
+//! Request → `Reply`: the route table and content negotiation. No I/O of its own.
+
+use crate::entry::Entry;
+use crate::metrics::{self, Metrics};
+use crate::service::{Cache, Service};
+use crate::{build, gif, mood, page};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+
+/// What the routes need to answer.
+pub struct App {
+    pub service: Service,
+    pub metrics: Arc<Metrics>,
+    pub host: String,
+    pub draining: AtomicBool,
+}
+
+/// The day's mood as one batch of requests sees it: read once, after the last of them arrived.
+#[derive(Default)]
+pub struct BatchRead(Option<(Arc<Entry>, Cache)>);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Method {
+    Get,
+    Head,
+    Post,
+    Put,
+    Delete,
+    Options,
+    Patch,
+    Other,
+}
+
+impl Method {
+    pub fn label(self) -> &'static str {
+        match self {
+            Method::Get => "GET",
+            Method::Head => "HEAD",
+            Method::Post => "POST",
+            Method::Put => "PUT",
+            Method::Delete => "DELETE",
+            Method::Options => "OPTIONS",
+            Method::Patch => "PATCH",
+            Method::Other => "other",
+        }
+    }
+
+    fn reads(self) -> bool {
+        matches!(self, Method::Get | Method::Head)
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Route {
+    Root,
+    Mood,
+    Gif,
+    Refresh,
+    Health,
+    Livez,
+    Readyz,
+    Metrics,
+    Version,
+    Unknown,
+}
+
+impl Route {
+    pub fn of(path: &str) -> Route {
+        match path {
+            "/" => Route::Root,
+            "/mood" => Route::Mood,
+            "/refresh" => Route::Refresh,
+            "/health" => Route::Health,
+            "/livez" => Route::Livez,
+            "/readyz" => Route::Readyz,
+            "/metrics" => Route::Metrics,
+            "/version" => Route::Version,
+            _ if path.starts_with("/gif/") => Route::Gif,
+            _ => Route::Unknown,
+        }
+    }
+
+    /// The label in metrics: the route's pattern, never a path from outside.
+    pub fn pattern(self) -> &'static str {
+        match self {
+            Route::Root => "/",
+            Route::Mood => "/mood",
+            Route::Gif => "/gif/{name}",
+            Route::Refresh => "/refresh",
+            Route::Health => "/health",
+            Route::Livez => "/livez",
+            Route::Readyz => "/readyz",
+            Route::Metrics => "/metrics",
+            Route::Version => "/version",
+            Route::Unknown => "other",
+        }
+    }
+
+    /// Probes and scrapes come every few seconds from each observer; they are logged at debug.
+    pub fn is_probe(self) -> bool {
+        matches!(self, Route::Health | Route::Livez | Route::Readyz | Route::Metrics)
+    }
+
+    fn allow(self) -> &'static str {
+        if self == Route::Refresh { "POST" } else { "GET, HEAD" }
+    }
+}
+
+pub struct Asked<'a> {
+    pub method: Method,
+    pub path: &'a str,
+    pub accept: Option<&'a str>,
+    pub if_none_match: Option<&'a str>,
+}
+
+/// An answer, before it becomes bytes, a log line and a metric.
+pub struct Reply {
+    pub status: u16,
+    pub content_type: &'static str,
+    pub body: Body,
+    pub cache: Option<Cache>,
+    pub etag: Option<String>,
+    /// Further headers, complete with their line ends.
+    pub headers: &'static str,
+}
+
+pub enum Body {
+    Empty,
+    Entry(Arc<Entry>),
+    Shared(Arc<[u8]>),
+    Bytes(Vec<u8>),
+    Text(&'static str),
+}
+
+impl Body {
+    pub fn as_bytes(&self) -> &[u8] {
+        match self {
+            Body::Empty => b"",
+            Body::Entry(entry) => entry.json.as_bytes(),
+            Body::Shared(bytes) => bytes,
+            Body::Bytes(bytes) => bytes,
+            Body::Text(text) => text.as_bytes(),
+        }
+    }
+}
+
+const JSON: &str = "application/json";
+const HTML: &str = "text/html; charset=utf-8";
+const NO_CACHE: &str = "Cache-Control: no-cache\r\nVary: Accept\r\n";
+const NO_STORE: &str = "Cache-Control: no-store\r\n";
+
+impl Reply {
+    fn new(status: u16, content_type: &'static str, body: Body) -> Reply {
+        Reply { status, content_type, body, cache: None, etag: None, headers: "" }
+    }
+
+    pub fn error(status: u16, error: &str) -> Reply {
+        json(status, &[("error", error)])
+    }
+
+    fn with_headers(self, headers: &'static str) -> Reply {
+        Reply { headers, ..self }
+    }
+
+    fn with_cache(self, cache: Cache) -> Reply {
+        Reply { cache: Some(cache), ..self }
+    }
+}
+
+impl App {
+    pub fn answer(&self, asked: &Asked, batch: &mut BatchRead) -> Reply {
+        let route = Route::of(asked.path);
+        let is_allowed = if route == Route::Refresh { asked.method == Method::Post } else { asked.method.reads() };
+        if !is_allowed && route != Route::Unknown {
+            return Reply::error(405, "this path does not have that method").with_headers(match route.allow() {
+                "POST" => "Allow: POST\r\n",
+                _ => "Allow: GET, HEAD\r\n",
+            });
+        }
+        match route {
+            Route::Root if prefers_html(asked.accept) => self.page(asked, batch),
+            Route::Root | Route::Mood => self.mood(asked, batch),
+            Route::Gif => self.gif(asked),
+            Route::Refresh => self.refresh(asked, batch),
+            Route::Health => self.health(),
+            Route::Livez => Reply::new(200, JSON, Body::Text(r#"{"status":"ok"}"#)).with_headers(NO_STORE),
+            Route::Readyz if self.draining.load(SeqCst) => {
+                Reply::new(503, JSON, Body::Text(r#"{"status":"draining"}"#)).with_headers(NO_STORE)
+            }
+            Route::Readyz => Reply::new(200, JSON, Body::Text(r#"{"status":"ok"}"#)).with_headers(NO_STORE),
+            Route::Metrics => {
+                let text = self.metrics.render(self.service.connections());
+                Reply::new(200, metrics::CONTENT_TYPE, Body::Bytes(text)).with_headers(NO_STORE)
+            }
+            Route::Version => version(),
+            Route::Unknown => Reply::error(404, "there is nothing at this path"),
+        }
+    }
+
+    fn today(&self, batch: &mut BatchRead) -> (Arc<Entry>, Cache) {
+        let (entry, cache) = batch.0.get_or_insert_with(|| self.service.today()).clone();
+        self.metrics.cache_request(cache.label());
+        (entry, cache)
+    }
+
+    fn mood(&self, asked: &Asked, batch: &mut BatchRead) -> Reply {
+        let (entry, cache) = self.today(batch);
+        let etag = format!("\"{}-{}-{:08x}\"", entry.date, entry.refreshed, entry.mood.gif_version);
+        let reply = Reply::new(200, JSON, Body::Entry(entry));
+        conditional(asked, etag, reply.with_headers(NO_CACHE).with_cache(cache))
+    }
+
+    fn page(&self, asked: &Asked, batch: &mut BatchRead) -> Reply {
+        let (entry, cache) = self.today(batch);
+        // Weak: the page also says which replica served it, and two pages of one mood may differ in that.
+        let etag =
+            format!("W/\"{}-{}-{:08x}-{}\"", entry.date, entry.refreshed, entry.mood.gif_version, build::VERSION);
+        let reply = Reply::new(200, HTML, Body::Bytes(page::render(&entry, &self.host, cache)));
+        conditional(asked, etag, reply.with_headers(page::HEADERS).with_cache(cache))
+    }
+
+    fn gif(&self, asked: &Asked) -> Reply {
+        const IMMUTABLE: &str = "Cache-Control: public, max-age=31536000, immutable\r\n";
+        let Some((mood, is_still)) = gif_named(asked.path) else {
+            return Reply::error(404, "there is no GIF of this name");
+        };
+        let etag = format!("\"{}{}\"", mood.gif_name(), if is_still { "-still" } else { "" });
+        let reply = if is_still {
+            Reply::new(200, "image/gif", Body::Bytes(gif::still(mood)))
+        } else {
+            let (bytes, cache) = self.service.gif(mood);
+            self.metrics.cache_request(cache.label());
+            Reply::new(200, "image/gif", Body::Shared(bytes)).with_cache(cache)
+        };
+        conditional(asked, etag, reply.with_headers(IMMUTABLE))
+    }
+
+    fn refresh(&self, asked: &Asked, batch: &mut BatchRead) -> Reply {
+        // Whoever comes after this one, also in the same batch, must see the new mood.
+        batch.0 = None;
+        match self.service.refresh() {
+            Ok(_) if prefers_html(asked.accept) => {
+                let reply = Reply::new(303, HTML, Body::Empty).with_cache(Cache::Miss);
+                reply.with_headers("Location: /\r\nCache-Control: no-store\r\n")
+            }
+            Ok(entry) => Reply::new(200, JSON, Body::Entry(entry)).with_headers(NO_STORE).with_cache(Cache::Miss),
+            Err(outage) => {
+                let headers = "Retry-After: 2\r\nCache-Control: no-store\r\n";
+                let reply = match prefers_html(asked.accept) {
+                    true => Reply::new(503, HTML, Body::Text(page::REFRESH_FAILED)),
+                    false => Reply::error(503, &format!("the mood cannot be replaced now: {}", outage.reason)),
+                };
+                reply.with_headers(headers).with_cache(Cache::Bypass)
+            }
+        }
+    }
+
+    fn health(&self) -> Reply {
+        let (status, word, redis) = match self.service.store_state() {
+            Ok(state) => (200, "ok", state.to_owned()),
+            Err(outage) => (503, "unavailable", outage.reason),
+        };
+        json(status, &[("status", word), ("redis", &redis)]).with_headers(NO_STORE)
+    }
+}
+
+fn version() -> Reply {
+    json(
+        200,
+        &[("name", build::NAME), ("version", build::VERSION), ("commit", build::COMMIT), ("target", build::TARGET)],
+    )
+}
+
+/// A flat JSON object, its members in the order given.
+fn json(status: u16, members: &[(&str, &str)]) -> Reply {
+    let members: Vec<_> =
+        members.iter().map(|(name, value)| format!("\"{name}\":{}", serde_json::Value::from(*value))).collect();
+    Reply::new(status, JSON, Body::Bytes(format!("{{{}}}", members.join(",")).into_bytes()))
+}
+
+/// The mood whose GIF a path names, and whether it is the still one. Compared as it came: what is percent-encoded or
+/// has more slashes is not a name of ours.
+fn gif_named(path: &str) -> Option<(&'static mood::Mood, bool)> {
+    let name = path.strip_prefix("/gif/")?.strip_suffix(".gif")?;
+    let (name, is_still) = name.strip_suffix("-still").map_or((name, false), |name| (name, true));
+    let (slug, version) = name.split_once('-')?;
+    let mood = mood::by_slug(slug)?;
+    (format!("{:08x}", mood.gif_version) == version).then_some((mood, is_still))
+}
+
+/// 304 without a body where the client has this very answer (RFC 9110, section 13.1.2: the weak comparison).
+fn conditional(asked: &Asked, etag: String, reply: Reply) -> Reply {
+    let opaque = |tag: &str| tag.trim().trim_start_matches("W/").to_owned();
+    let is_known = asked
+        .if_none_match
+        .is_some_and(|tags| tags.trim() == "*" || tags.split(',').any(|tag| opaque(tag) == opaque(&etag)));
+    match is_known {
+        true => Reply { status: 304, body: Body::Empty, etag: Some(etag), ..reply },
+        false => Reply { etag: Some(etag), ..reply },
+    }
+}
+
+/// Whether `Accept` weighs text/html above JSON (RFC 9110, section 12.5.1). A client that takes anything, as curl
+/// does, gets JSON.
+fn prefers_html(accept: Option<&str>) -> bool {
+    let Some(accept) = accept else { return false };
+    weight(accept, "text", "html") > weight(accept, "application", "json")
+}
+
+/// The weight, 0 to 1000, that `accept` gives to a media type: that of the most specific range that covers it.
+fn weight(accept: &str, kind: &str, subtype: &str) -> u32 {
+    let mut best = (0, 0);
+    for range in accept.split(',') {
+        let mut parts = range.split(';').map(str::trim);
+        let Some((range_kind, range_subtype)) = parts.next().and_then(|range| range.split_once('/')) else { continue };
+        let specificity = match () {
+            () if range_kind.eq_ignore_ascii_case(kind) && range_subtype.eq_ignore_ascii_case(subtype) => 3,
+            () if range_kind.eq_ignore_ascii_case(kind) && range_subtype == "*" => 2,
+            () if range_kind == "*" && range_subtype == "*" => 1,
+            () => continue,
+        };
+        let q = parts.find_map(|parameter| parameter.strip_prefix("q=").or_else(|| parameter.strip_prefix("Q=")));
+        let weight = q.map_or(1000, |q| (q.parse::<f32>().unwrap_or(0.0).clamp(0.0, 1.0) * 1000.0) as u32);
+        best = best.max((specificity, weight));
+    }
+    best.1
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn html_goes_to_those_who_prefer_it() {
+        let chrome = "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,*/*;q=0.8";
+        for accept in [chrome, "text/html", "TEXT/HTML", "text/*", "application/json;q=0.5, text/html;q=0.6"] {
+            assert!(prefers_html(Some(accept)), "{accept}");
+        }
+        for accept in
+            ["*/*", "application/json", "text/html;q=0", "text/html;q=0.5,*/*", "", "nonsense", "text/html;q=x"]
+        {
+            assert!(!prefers_html(Some(accept)), "{accept}");
+        }
+        assert!(!prefers_html(None));
+    }
+
+    #[test]
+    fn a_gif_is_found_by_its_exact_name_alone() {
+        let mood = &mood::CATALOGUE[0];
+        let name = mood.gif_name();
+        assert_eq!(gif_named(&format!("/gif/{name}.gif")), Some((mood, false)));
+        assert_eq!(gif_named(&format!("/gif/{name}-still.gif")), Some((mood, true)));
+        for wrong in ["/gif/", "/gif/../sunny.gif", "/gif/%73unny.gif", "/gif/sunny.gif", "/gif/sunny-00000000.gif"] {
+            assert_eq!(gif_named(wrong), None, "{wrong}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_path_leaves_the_route_table(path in ".*") {
+            prop_assert!(gif_named(&path).is_none());
+            let _ = Route::of(&path).pattern();
+        }
+
+        #[test]
+        fn any_accept_header_is_weighed(accept in ".*") {
+            prop_assert!(weight(&accept, "text", "html") <= 1000);
+        }
+    }
+}

@@ -1,0 +1,229 @@
+//! The mood of today: clock, store and catalogue brought together; what a hit, a miss, a bypass and a refresh mean.
+
+use crate::day::Day;
+use crate::entry::Entry;
+use crate::hash::fnv1a;
+use crate::metrics::Metrics;
+use crate::mood::Mood;
+use crate::store::{Found, Outage, Store};
+use chrono::{DateTime, Local, Utc};
+use std::sync::{Arc, Mutex};
+
+/// Where an answer came from, as in the header `X-Cache`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cache {
+    /// The store had it.
+    Hit,
+    /// The store had nothing, or nothing of ours; now it has this.
+    Miss,
+    /// The store is away; this was computed here.
+    Bypass,
+}
+
+impl Cache {
+    pub fn label(self) -> &'static str {
+        match self {
+            Cache::Hit => "hit",
+            Cache::Miss => "miss",
+            Cache::Bypass => "bypass",
+        }
+    }
+
+    pub fn header(self) -> &'static str {
+        match self {
+            Cache::Hit => "HIT",
+            Cache::Miss => "MISS",
+            Cache::Bypass => "BYPASS",
+        }
+    }
+}
+
+/// Whether a stored value is one that this service wrote.
+enum Verdict {
+    Ours(Arc<Entry>),
+    /// One clause that says what is wrong with it.
+    Foreign(&'static str),
+}
+
+pub struct Service {
+    store: Box<dyn Store>,
+    metrics: Arc<Metrics>,
+    day: Mutex<Option<(DateTime<Utc>, Day)>>,
+    /// The entry seen last: while the store's bytes stay the same they need no second reading.
+    last: Mutex<Option<Arc<Entry>>>,
+    /// The GIF fetched last. Its name carries its content, so it can never be stale.
+    gif: Mutex<Option<(u32, Arc<[u8]>)>>,
+}
+
+impl Service {
+    pub fn new(store: Box<dyn Store>, metrics: Arc<Metrics>) -> Service {
+        Service { store, metrics, day: Mutex::default(), last: Mutex::default(), gif: Mutex::default() }
+    }
+
+    /// The mood of today, as all replicas see it. Never fails: without a store it is computed here.
+    pub fn today(&self) -> (Arc<Entry>, Cache) {
+        let day = self.day();
+        self.from_store(day).unwrap_or_else(|_| (self.keep(Entry::of_day(day.date)), Cache::Bypass))
+    }
+
+    fn from_store(&self, day: Day) -> Result<(Arc<Entry>, Cache), Outage> {
+        let key = mood_key(day);
+        match self.store.get(&key)? {
+            Some(found) => match self.read(&found, day) {
+                Verdict::Ours(entry) => return Ok((entry, Cache::Hit)),
+                Verdict::Foreign(why) => self.report_foreign(&key, why),
+            },
+            None => {
+                let own = Entry::of_day(day.date);
+                let there = self.store.put_if_absent(&key, own.json.as_bytes(), day.ends_at)?;
+                match there {
+                    None => return Ok((self.keep(own), Cache::Miss)),
+                    // Another replica was faster; its value is everybody's.
+                    Some(bytes) => match self.read(&Found { bytes, expires: true }, day) {
+                        Verdict::Ours(entry) => return Ok((entry, Cache::Miss)),
+                        Verdict::Foreign(why) => self.report_foreign(&key, why),
+                    },
+                }
+            }
+        }
+        Ok((self.repair(&key, day)?, Cache::Miss))
+    }
+
+    /// Replaces what stands under the key unless it has become ours in the meantime. A refreshed mood that only lost
+    /// its expiry is kept.
+    fn repair(&self, key: &str, day: Day) -> Result<Arc<Entry>, Outage> {
+        let mut result = Entry::of_day(day.date);
+        self.store.update(key, day.ends_at, &mut |found| {
+            let entry = found.and_then(|found| Entry::parse(&found.bytes, day.date).ok());
+            result = entry.unwrap_or_else(|| Entry::of_day(day.date));
+            let is_ours = found.is_some_and(|found| found.expires && found.bytes == result.json.as_bytes());
+            (!is_ours).then(|| result.json.clone().into_bytes())
+        })?;
+        Ok(self.keep(result))
+    }
+
+    /// Replaces the mood of today by another one, for all replicas, until midnight.
+    ///
+    /// # Errors
+    /// The store is away: a replacement that only this replica knows would be none.
+    pub fn refresh(&self) -> Result<Arc<Entry>, Outage> {
+        let day = self.day();
+        let mut replacement = None;
+        self.store.update(&mood_key(day), day.ends_at, &mut |found| {
+            let current = found.and_then(|found| Entry::parse(&found.bytes, day.date).ok());
+            let current = current.unwrap_or_else(|| Entry::of_day(day.date));
+            let next = Entry::refreshed(&current, &mut fastrand::Rng::new());
+            let bytes = next.json.clone().into_bytes();
+            replacement = Some(next);
+            Some(bytes)
+        })?;
+        self.metrics.refreshes.inc();
+        Ok(self.keep(replacement.expect("an update asks for the change")))
+    }
+
+    /// The bytes of a mood's GIF, drawn once for all replicas.
+    pub fn gif(&self, mood: &'static Mood) -> (Arc<[u8]>, Cache) {
+        let kept = lock(&self.gif).clone();
+        if let Some((version, bytes)) = kept
+            && version == mood.gif_version
+        {
+            return (bytes, Cache::Hit);
+        }
+        let (bytes, cache) = match self.gif_from_store(mood) {
+            Ok(answer) => answer,
+            Err(_) => (crate::gif::animated(mood), Cache::Bypass),
+        };
+        let bytes: Arc<[u8]> = bytes.into();
+        *lock(&self.gif) = Some((mood.gif_version, Arc::clone(&bytes)));
+        (bytes, cache)
+    }
+
+    fn gif_from_store(&self, mood: &'static Mood) -> Result<(Vec<u8>, Cache), Outage> {
+        let day = self.day();
+        let key = format!("gif:{}", mood.gif_name());
+        let is_ours = |found: &Found| found.expires && fnv1a(&found.bytes) == mood.gif_version;
+        match self.store.get(&key)? {
+            Some(found) if is_ours(&found) => return Ok((found.bytes, Cache::Hit)),
+            Some(_) => {
+                self.report_foreign(&key, "it is not this GIF, or would never expire");
+                let bytes = crate::gif::animated(mood);
+                self.store.update(&key, day.ends_at, &mut |_| Some(bytes.clone()))?;
+                Ok((bytes, Cache::Miss))
+            }
+            None => {
+                let bytes = crate::gif::animated(mood);
+                self.store.put_if_absent(&key, &bytes, day.ends_at)?;
+                Ok((bytes, Cache::Miss))
+            }
+        }
+    }
+
+    /// The store's state in a word, or why it cannot be used.
+    pub fn store_state(&self) -> Result<&'static str, Outage> {
+        self.store.ping().map(|()| self.store.label())
+    }
+
+    /// Connections to the store: (in use, idle).
+    pub fn connections(&self) -> (u32, u32) {
+        self.store.connections()
+    }
+
+    /// Today, remembered until it ends or the clock is set back.
+    fn day(&self) -> Day {
+        let now = Utc::now();
+        let mut remembered = lock(&self.day);
+        match *remembered {
+            Some((since, day)) if since <= now && day.contains(now) => day,
+            _ => {
+                let day = Day::at(now, &Local);
+                *remembered = Some((now, day));
+                day
+            }
+        }
+    }
+
+    fn read(&self, found: &Found, day: Day) -> Verdict {
+        if !found.expires {
+            return Verdict::Foreign("it would never expire");
+        }
+        if let Some(last) = &*lock(&self.last)
+            && last.date == day.date
+            && last.json.as_bytes() == found.bytes
+        {
+            return Verdict::Ours(Arc::clone(last));
+        }
+        match Entry::parse(&found.bytes, day.date) {
+            // A value that merely resembles ours would differ between replicas, so it must be the same to the byte.
+            Ok(entry) if entry.json.as_bytes() != found.bytes => Verdict::Foreign("another version wrote it"),
+            Ok(entry) => Verdict::Ours(self.keep(entry)),
+            Err(why) => Verdict::Foreign(why),
+        }
+    }
+
+    fn keep(&self, entry: Entry) -> Arc<Entry> {
+        let mut last = lock(&self.last);
+        if let Some(last) = &*last
+            && **last == entry
+        {
+            return Arc::clone(last);
+        }
+        self.metrics.show_mood(entry.mood.slug, entry.date.to_string());
+        let entry = Arc::new(entry);
+        *last = Some(Arc::clone(&entry));
+        entry
+    }
+
+    fn report_foreign(&self, key: &str, why: &str) {
+        self.metrics.foreign_values.inc();
+        log::warn!("the value of {key} in the store is replaced: {why}");
+    }
+}
+
+fn mood_key(day: Day) -> String {
+    format!("mood:{}", day.date)
+}
+
+/// A panic while one of these locks was held leaves a whole value behind: each is replaced in one assignment.
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+}
