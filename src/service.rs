@@ -63,13 +63,13 @@ impl Service {
     /// The mood of today, as all replicas see it. Never fails: without a store it is computed here.
     pub fn today(&self) -> (Arc<Entry>, Cache) {
         let day = self.day();
-        self.from_store(day).unwrap_or_else(|_| (self.keep(Entry::of_day(day.date)), Cache::Bypass))
+        self.read_mood(day).unwrap_or_else(|_| (self.keep(Entry::of_day(day.date)), Cache::Bypass))
     }
 
-    fn from_store(&self, day: Day) -> Result<(Arc<Entry>, Cache), Outage> {
+    fn read_mood(&self, day: Day) -> Result<(Arc<Entry>, Cache), Outage> {
         let key = mood_key(day);
         match self.store.get(&key)? {
-            Some(found) => match self.read(&found, day) {
+            Some(found) => match self.judge(&found, day) {
                 Verdict::Ours(entry) => return Ok((entry, Cache::Hit)),
                 Verdict::Foreign(why) => self.report_foreign(&key, why),
             },
@@ -79,7 +79,7 @@ impl Service {
                 match there {
                     None => return Ok((self.keep(own), Cache::Miss)),
                     // Another replica was faster; its value is everybody's.
-                    Some(bytes) => match self.read(&Found { bytes, expires: true }, day) {
+                    Some(bytes) => match self.judge(&Found { bytes, expires: true }, day) {
                         Verdict::Ours(entry) => return Ok((entry, Cache::Miss)),
                         Verdict::Foreign(why) => self.report_foreign(&key, why),
                     },
@@ -129,7 +129,7 @@ impl Service {
         {
             return (bytes, Cache::Hit);
         }
-        let (bytes, cache) = match self.gif_from_store(mood) {
+        let (bytes, cache) = match self.read_gif(mood) {
             Ok(answer) => answer,
             Err(_) => (crate::gif::animated(mood), Cache::Bypass),
         };
@@ -138,12 +138,12 @@ impl Service {
         (bytes, cache)
     }
 
-    fn gif_from_store(&self, mood: &'static Mood) -> Result<(Vec<u8>, Cache), Outage> {
+    fn read_gif(&self, mood: &'static Mood) -> Result<(Vec<u8>, Cache), Outage> {
         let day = self.day();
         let key = format!("gif:{}", mood.gif_name());
         let is_ours = |found: &Found| found.expires && fnv1a(&found.bytes) == mood.gif_version;
         match self.store.get(&key)? {
-            Some(found) if is_ours(&found) => return Ok((found.bytes, Cache::Hit)),
+            Some(found) if is_ours(&found) => Ok((found.bytes, Cache::Hit)),
             Some(_) => {
                 self.report_foreign(&key, "it is not this GIF, or would never expire");
                 let bytes = crate::gif::animated(mood);
@@ -182,7 +182,7 @@ impl Service {
         }
     }
 
-    fn read(&self, found: &Found, day: Day) -> Verdict {
+    fn judge(&self, found: &Found, day: Day) -> Verdict {
         if !found.expires {
             return Verdict::Foreign("it would never expire");
         }
