@@ -161,10 +161,17 @@ fn without_password(url: &str) -> String {
     match (url.split_once("://"), url.rsplit_once('@')) {
         (Some((scheme, _)), Some((_, host))) => format!("{scheme}://***@{host}"),
         (None, Some((_, host))) => format!("***@{host}"),
-        // A URL with a password and no `@` is broken in a way that nobody can tell apart from a harmless one.
-        (Some((scheme, rest)), None) if rest.contains(':') => format!("{scheme}://***"),
+        // Without an `@`, what follows a colon is a port if it is a number, and else perhaps a password.
+        (Some((scheme, rest)), None) if !rest.split_once(':').is_none_or(|(_, port)| is_port(port)) => {
+            format!("{scheme}://***")
+        }
         _ => url.to_owned(),
     }
+}
+
+fn is_port(text: &str) -> bool {
+    let port = text.split('/').next().unwrap_or(text);
+    port.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 #[cfg(test)]

@@ -1,0 +1,98 @@
+//! Configuration by environment, and the command line.
+
+mod support;
+
+use rstest::rstest;
+use std::process::Output;
+use std::time::{Duration, Instant};
+use support::{Mood, wait_for};
+
+fn run(environment: &[(&str, &str)], arguments: &[&str]) -> (Option<i32>, String, String) {
+    let output = Mood::command().envs(environment.iter().copied()).args(arguments).output().unwrap();
+    let Output { status, stdout, stderr } = output;
+    (status.code(), String::from_utf8(stdout).unwrap(), String::from_utf8(stderr).unwrap())
+}
+
+#[rstest]
+#[case("LISTEN_ADDR", "5000")]
+#[case("LISTEN_ADDR", "localhost:http")]
+#[case("REDIS_URL", "http://redis:6379")]
+#[case("REDIS_URL", "rediss://redis:6379")]
+#[case("REDIS_POOL_SIZE", "0")]
+#[case("REDIS_TIMEOUT_MS", "1000")]
+#[case("WORKERS", "many")]
+#[case("WORKERS", "-1")]
+#[case("MAX_CONNECTIONS", "1")]
+#[case("IDLE_TIMEOUT_S", "0")]
+#[case("REQUEST_TIMEOUT_S", "61")]
+#[case("DRAIN_MS", "99999999999999999999999")]
+#[case("LOG_LEVEL", "loud")]
+#[case("TZ", "Atlantis/Capital")]
+#[case("TZ", "CET-1CEST,nonsense")]
+fn a_wrong_value_stops_start_up_and_is_named(#[case] name: &str, #[case] value: &str) {
+    let (code, stdout, stderr) = run(&[(name, value)], &[]);
+    assert_eq!((code, stdout.as_str()), (Some(2), ""));
+    assert_eq!(stderr.lines().count(), 1, "{stderr}");
+    assert!(stderr.starts_with(&format!("{name}={value:?} is not allowed: it must be ")), "{stderr}");
+}
+
+#[test]
+fn all_wrong_values_are_named_together_and_no_password() {
+    let wrong = [("WORKERS", "0"), ("LOG_LEVEL", "x"), ("TZ", "Nowhere"), ("REDIS_URL", "redis://:s3cret@host:port")];
+    let (code, _, stderr) = run(&wrong, &[]);
+    assert_eq!((code, stderr.lines().count()), (Some(2), 4), "{stderr}");
+    assert!(!stderr.contains("s3cret") && stderr.contains("***"));
+}
+
+#[test]
+fn a_port_in_use_is_said_in_one_line() {
+    let mood = Mood::start();
+    let (code, _, stderr) = run(&[("LISTEN_ADDR", &mood.address.to_string())], &[]);
+    assert_eq!((code, stderr.lines().count()), (Some(1), 1));
+    assert!(stderr.contains(&mood.address.to_string()) && stderr.contains("in use"), "{stderr}");
+}
+
+#[rstest]
+#[case("UTC0")]
+#[case("EST5EDT,M3.2.0,M11.1.0")]
+#[case("<+0545>-5:45")]
+#[case("Europe/Berlin")]
+fn a_zone_that_is_understood_starts(#[case] zone: &str) {
+    if zone.contains('/') && !std::path::Path::new("/usr/share/zoneinfo").join(zone).exists() {
+        panic!("zone files are missing (apt-get install tzdata)");
+    }
+    assert_eq!(Mood::with(&[("TZ", zone)]).get("/mood").status, 200);
+}
+
+#[test]
+fn it_listens_where_it_is_told_also_on_ipv6() {
+    assert_eq!(Mood::with(&[("LISTEN_ADDR", "[::1]:0")]).get("/mood").status, 200);
+    assert_eq!(Mood::with(&[("LISTEN_ADDR", "0.0.0.0:0")]).get("/mood").status, 200);
+}
+
+#[test]
+fn help_and_version_tell_what_a_user_needs() {
+    let (code, help, _) = run(&[], &["--help"]);
+    assert_eq!(code, Some(0));
+    for word in ["healthcheck", "LISTEN_ADDR", "REDIS_URL", "WORKERS", "LOG_LEVEL", "TZ", "0.0.0.0:5000"] {
+        assert!(help.contains(word), "{word}");
+    }
+    let (code, version, _) = run(&[], &["--version"]);
+    assert!(code == Some(0) && version.starts_with(concat!("mood ", env!("CARGO_PKG_VERSION"))));
+    let (code, _, stderr) = run(&[], &["--helpp"]);
+    assert!(code == Some(2) && stderr.contains("--help"));
+}
+
+#[test]
+fn healthcheck_asks_the_configured_port() {
+    let mut mood = Mood::with(&[("DRAIN_MS", "1500")]);
+    let address = mood.address.to_string();
+    let check = || run(&[("LISTEN_ADDR", &address)], &["healthcheck"]).0;
+    assert_eq!(check(), Some(0));
+    mood.signal(libc::SIGTERM);
+    wait_for("a draining service is not ready", || (check() == Some(1)).then_some(()));
+    mood.wait();
+    let began = Instant::now();
+    assert_eq!(check(), Some(1));
+    assert!(began.elapsed() < Duration::from_secs(2));
+}
