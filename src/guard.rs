@@ -15,9 +15,9 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 /// Between two looks, whatever wakes the guard.
-pub const PAUSE: Duration = Duration::from_millis(10);
+pub const PAUSE: Duration = Duration::from_millis(5);
 /// While a new connection has no answer yet.
-const SHORT: Duration = PAUSE;
+const SHORT: Duration = Duration::from_millis(10);
 /// While only connections that are older than `YOUNG` have no answer yet.
 const MIDDLE: Duration = Duration::from_millis(50);
 const LONG: Duration = Duration::from_secs(1);
@@ -26,11 +26,10 @@ const YOUNG: Duration = Duration::from_secs(1);
 /// A connection has starved if its bytes stay unread over this many looks.
 const STARVED_LOOKS: u32 = 2;
 /// More than a request may have (`head.rs`): a connection with so many bytes unanswered is watched as oversized.
-const OVERSIZED: u64 = 32 * 1024;
-/// Bytes of an unfinished request, for one connection and for all oversized ones. tiny_http needs up to twenty times
-/// as much memory for them (short headers are the worst).
-const UNFINISHED_BYTES: u64 = 256 * 1024;
-const UNFINISHED_BYTES_OF_ALL: u64 = 512 * 1024;
+const OVERSIZED: u64 = 24 * 1024;
+/// Bytes of unfinished requests of all oversized connections together. tiny_http needs up to thirty times as much
+/// memory for them (short headers are the worst).
+const OVERSIZED_BYTES: u64 = 128 * 1024;
 /// Connections whose thread hangs for good, 12 KB each. Past this many the replica restarts.
 const STUCK: usize = 200;
 /// How long connections may wait in the accept queue before the accept loop counts as dead.
@@ -86,6 +85,8 @@ pub struct Guard {
     stuck_before: usize,
     last_slow_look: Instant,
     accepting_since: Instant,
+    /// Whether new connections are held back.
+    is_full: bool,
 }
 
 /// What is remembered of a connection between two looks.
@@ -129,11 +130,14 @@ impl Guard {
             stuck_before: 0,
             last_slow_look: now,
             accepting_since: now,
+            is_full: false,
         }
     }
 
     pub fn look(&mut self) -> Look {
         let now = Instant::now();
+        // Before the connections are listed: one that still waits to be accepted will not be among them.
+        let queued = os::accept_queue(&self.listener);
         let connections = os::connections(self.address.port());
         let live = self.watch(&connections, now);
         // Each connection has two descriptors; a dead one that is still held can only be held by a thread that hangs.
@@ -141,7 +145,7 @@ impl Guard {
         let stuck = dead + self.watched.values().filter(|watched| watched.outlived_its_end(now)).count();
         self.metrics.connections_open.set((live.len() + dead) as i64);
 
-        let mut next = LONG;
+        let mut next = if queued > 0 || self.is_full { SHORT } else { LONG };
         let mut starved = 0;
         for (peer, connection) in &live {
             let watched = self.watched.get_mut(peer).expect("every live connection is watched");
@@ -158,9 +162,9 @@ impl Guard {
         }
         (0..starved).for_each(|_| self.nudge());
         self.close_oversized(&live, now);
-        self.close_excess(&live, dead, now);
+        self.make_room(&live, dead, now);
         self.refused.retain(|peer| live.contains_key(peer));
-        Look { next, restart: self.reason_to_restart(stuck, now) }
+        Look { next, restart: self.reason_to_restart(queued, stuck, now) }
     }
 
     /// One descriptor for each live connection, all of them in `self.watched` and nothing else there.
@@ -190,8 +194,8 @@ impl Guard {
             IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
             ip => ip,
         };
-        // If it fails, the next look tries again.
-        if TcpStream::connect_timeout(&SocketAddr::new(ip, self.address.port()), SHORT * 10).is_ok() {
+        // If it fails, the next look tries again; it would fail while new connections are held back.
+        if !self.is_full && TcpStream::connect_timeout(&SocketAddr::new(ip, self.address.port()), SHORT * 10).is_ok() {
             self.metrics.nudges.inc();
         }
     }
@@ -199,31 +203,42 @@ impl Guard {
     fn close_oversized(&mut self, live: &HashMap<SocketAddr, Connection>, now: Instant) {
         let oversized = |watched: &Watched| watched.shut_at.is_none() && watched.unanswered_bytes() > OVERSIZED;
         let of_all: u64 = self.watched.values().filter(|w| oversized(w)).map(Watched::unanswered_bytes).sum();
+        if of_all <= OVERSIZED_BYTES {
+            return;
+        }
         for (peer, watched) in self.watched.iter_mut().filter(|(_, watched)| oversized(watched)) {
-            if of_all > UNFINISHED_BYTES_OF_ALL || watched.unanswered_bytes() > UNFINISHED_BYTES {
-                self.metrics.connection_closed("oversized");
-                watched.shut(&live[peer], now);
-            }
+            self.metrics.connection_closed("oversized");
+            watched.shut(&live[peer], now);
         }
     }
 
-    /// Closes the idlest connections if there are too many: those that never sent anything first.
-    fn close_excess(&mut self, live: &HashMap<SocketAddr, Connection>, dead: usize, now: Instant) {
-        let open = dead + self.watched.values().filter(|watched| watched.shut_at.is_none()).count();
-        let excess = open.saturating_sub(self.limits.connections);
-        if excess == 0 {
+    /// Holds new connections back in the kernel while there are as many as allowed, and closes some to make room:
+    /// those that never sent anything first, then those that are idle, then those whose request does not get on; the
+    /// oldest of each first.
+    fn make_room(&mut self, live: &HashMap<SocketAddr, Connection>, dead: usize, now: Instant) {
+        let open = live.len() + dead;
+        let is_full = open >= self.limits.connections;
+        if is_full != self.is_full {
+            self.is_full = is_full;
+            os::hold_arrivals(&self.listener, is_full);
+        }
+        if !is_full {
             return;
         }
-        let is_idle = |watched: &Watched| watched.shut_at.is_none() && watched.unanswered_bytes() == 0;
-        let mut idle: Vec<_> = self.watched.iter_mut().filter(|(_, watched)| is_idle(watched)).collect();
-        idle.sort_by_key(|(_, watched)| (watched.has_answer, watched.since));
-        for (peer, watched) in idle.into_iter().take(excess) {
+        let ending = self.watched.values().filter(|watched| watched.shut_at.is_some()).count();
+        let wanted = self.limits.connections - self.limits.connections / 8;
+        let may_end = |watched: &Watched| {
+            watched.shut_at.is_none() && (watched.unanswered_bytes() == 0 || now - watched.since > MIDDLE * 2)
+        };
+        let mut ends: Vec<_> = self.watched.iter_mut().filter(|(_, watched)| may_end(watched)).collect();
+        ends.sort_by_key(|(_, watched)| (watched.unanswered_bytes() > 0, watched.has_answer, watched.since));
+        for (peer, watched) in ends.into_iter().take((open - ending).saturating_sub(wanted)) {
             self.metrics.connection_closed("excess");
             watched.shut(&live[peer], now);
         }
     }
 
-    fn reason_to_restart(&mut self, stuck: usize, now: Instant) -> Option<String> {
+    fn reason_to_restart(&mut self, queued: u32, stuck: usize, now: Instant) -> Option<String> {
         // A connection may be dead for a moment before its thread notices: only what two slow looks saw is stuck.
         if now - self.last_slow_look >= LONG {
             let lasting = stuck.min(self.stuck_before);
@@ -234,7 +249,7 @@ impl Guard {
                 return Some(format!("{lasting} connections hang for good"));
             }
         }
-        if os::accept_queue(&self.listener) == 0 {
+        if queued == 0 {
             self.accepting_since = now;
         }
         (now - self.accepting_since > ACCEPT_PATIENCE).then(|| "connections are no longer accepted".to_owned())

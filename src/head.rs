@@ -46,7 +46,7 @@ impl<'a> Head<'a> {
         Head::read(request.headers(), request.url(), request.http_version())
     }
 
-    fn read(headers: &'a [Header], target: &str, version: &HTTPVersion) -> Head<'a> {
+    pub fn read(headers: &'a [Header], target: &str, version: &HTTPVersion) -> Head<'a> {
         let mut head = Head::default();
         let mut body = Body::default();
         let mut bytes = 0;

@@ -10,6 +10,15 @@ const LARGE: usize = 64 * 1024;
 
 pub struct WatchedHeap;
 
+/// glibc gives threads heaps of their own, which costs megabytes where every connection is a thread. musl has one.
+pub fn use_one_arena() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: sets an option of the allocator, before the first thread starts.
+    unsafe {
+        libc::mallopt(libc::M_ARENA_MAX, 1);
+    }
+}
+
 fn note(size: usize) {
     if size >= LARGE {
         os::wake();

@@ -72,6 +72,7 @@ fn main() -> ExitCode {
 fn serve() -> ExitCode {
     // Before the first thread, which inherits it; and before chrono reads it, since its own default is the host's zone.
     os::block_signals();
+    heap::use_one_arena();
     command::default_zone();
     let config = match Config::read(|name| std::env::var(name).ok()) {
         Ok(config) => config,
@@ -128,15 +129,10 @@ fn watch(guard: &mut Guard, server: &Server) -> Option<String> {
         if let Some(reason) = server.fault().or(look.restart) {
             return Some(reason);
         }
-        match os::wait_event(look.next) {
-            Event::Stop => return None,
-            Event::Timeout => {}
-            // More may come in a moment; looking at each of them alone would only cost.
-            Event::Wake => {
-                if os::wait_event(guard::PAUSE) == Event::Stop {
-                    return None;
-                }
-            }
+        // Whatever wakes the guard, more of the same may come in a moment: one look sees it all.
+        let pause = os::wait_for_stop(guard::PAUSE);
+        if pause == Event::Stop || os::wait_event(look.next.saturating_sub(guard::PAUSE)) == Event::Stop {
+            return None;
         }
     }
 }

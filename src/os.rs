@@ -5,7 +5,7 @@
 use socket2::SockRef;
 use std::ffi::CStr;
 use std::net::{Shutdown, SocketAddr, TcpListener};
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::time::Duration;
 use std::{fs, io, mem, ptr};
@@ -34,10 +34,19 @@ pub fn block_signals() {
 
 /// Waits for a signal, at most as long as `timeout`.
 pub fn wait_event(timeout: Duration) -> Event {
+    wait_for(&event_signals(), timeout)
+}
+
+/// Waits as long as `timeout` unless it is told to stop. What would wake it meanwhile does so at the next wait.
+pub fn wait_for_stop(timeout: Duration) -> Event {
+    wait_for(&stop_signals(), timeout)
+}
+
+fn wait_for(signals: &libc::sigset_t, timeout: Duration) -> Event {
     let timeout =
         libc::timespec { tv_sec: timeout.as_secs() as libc::time_t, tv_nsec: timeout.subsec_nanos() as libc::c_long };
     // SAFETY: all three pointers are valid for the call, and a null one is allowed for the siginfo.
-    let signal = unsafe { libc::sigtimedwait(&event_signals(), ptr::null_mut(), &timeout) };
+    let signal = unsafe { libc::sigtimedwait(signals, ptr::null_mut(), &timeout) };
     match signal {
         libc::SIGTERM | libc::SIGINT => Event::Stop,
         libc::SIGIO => Event::Wake,
@@ -57,12 +66,20 @@ pub fn wake() {
 }
 
 fn event_signals() -> libc::sigset_t {
+    signal_set(&[libc::SIGTERM, libc::SIGINT, libc::SIGIO])
+}
+
+fn stop_signals() -> libc::sigset_t {
+    signal_set(&[libc::SIGTERM, libc::SIGINT])
+}
+
+fn signal_set(signals: &[libc::c_int]) -> libc::sigset_t {
+    let mut set = mem::MaybeUninit::uninit();
     // SAFETY: sigemptyset initializes the set; the signal numbers are valid.
     unsafe {
-        let mut set = mem::MaybeUninit::uninit();
         libc::sigemptyset(set.as_mut_ptr());
-        for signal in [libc::SIGTERM, libc::SIGINT, libc::SIGIO] {
-            libc::sigaddset(set.as_mut_ptr(), signal);
+        for signal in signals {
+            libc::sigaddset(set.as_mut_ptr(), *signal);
         }
         set.assume_init()
     }
@@ -190,9 +207,38 @@ impl Connection {
     /// Ends a connection whatever its thread does: reads give its end, writes fail.
     pub fn shut(&self) {
         if let Some(copy) = self.hold() {
-            // Fails only where the connection is closed already.
-            let _ = SockRef::from(&copy).shutdown(Shutdown::Both);
+            end(&copy);
         }
+    }
+}
+
+/// Ends a connection at once. When its last descriptor is closed the peer gets a reset: a peer that goes on sending
+/// would otherwise wait for a window that never opens again.
+pub fn end(socket: &impl AsFd) {
+    let socket = SockRef::from(socket);
+    // Both fail only where the connection is closed already.
+    let _ = socket.set_linger(Some(Duration::ZERO));
+    let _ = socket.shutdown(Shutdown::Both);
+}
+
+/// Makes the kernel drop what arrives for new connections, or stop dropping it. Clients send it again after a second;
+/// to tiny_http it looks as if nobody came.
+pub fn hold_arrivals(listener: &TcpListener, held: bool) {
+    // A socket filter of one instruction: let through no byte of any packet. Source: linux/filter.h.
+    const RETURN_CONSTANT: u16 = 0x06;
+    let mut nothing = libc::sock_filter { code: RETURN_CONSTANT, jt: 0, jf: 0, k: 0 };
+    let program = libc::sock_fprog { len: 1, filter: &mut nothing };
+    let option = if held { libc::SO_ATTACH_FILTER } else { libc::SO_DETACH_FILTER };
+    // SAFETY: the kernel copies the program before the call returns. Where it refuses (some sandboxes), connections
+    // past the limit are closed all the same, only later.
+    unsafe {
+        libc::setsockopt(
+            listener.as_raw_fd(),
+            libc::SOL_SOCKET,
+            option,
+            (&raw const program).cast(),
+            size_of_val(&program) as libc::socklen_t,
+        );
     }
 }
 

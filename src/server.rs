@@ -29,7 +29,7 @@ const SEND_BUFFER: usize = 128 * 1024;
 /// More than any request that is not refused.
 const RECEIVE_BUFFER: usize = 32 * 1024;
 /// The longest that such a client may hold up a worker.
-const SEND_TIMEOUT: Duration = Duration::from_millis(100);
+const SEND_TIMEOUT: Duration = Duration::from_millis(50);
 /// A peer that is gone without a word (a host that lost power) is noticed after this time.
 const PEER_TIMEOUT: Duration = Duration::from_secs(20);
 const BACKLOG: i32 = 1024;
@@ -172,7 +172,6 @@ impl<'a> Worker<'a> {
     }
 
     fn answer(&mut self, request: Request, read: &mut BatchRead, began: Instant) {
-        let app = &self.server.app;
         let peer = request.remote_addr().copied();
         if peer.is_some_and(|peer| self.server.refused.contains(peer)) {
             return drop_quietly(request);
@@ -180,17 +179,44 @@ impl<'a> Worker<'a> {
         if let Some(peer) = peer
             && self.flood.is_flooding(peer)
         {
-            app.metrics.connection_closed("flood");
-            self.end_connection(peer, Shutdown::Both);
+            self.end_connection(peer, "flood");
             return drop_quietly(request);
         }
-        let head = Head::of(&request);
-        let asked = Asked {
-            method: method(request.method()),
-            path: head::path(request.url()),
-            accept: head.accept,
-            if_none_match: head.if_none_match,
-        };
+        let method = method(request.method());
+        if method == Method::Post && Head::of(&request).refusal.is_none() {
+            return self.answer_in_turn(request, peer, read, began);
+        }
+        let prepared = self.prepare(&Head::of(&request), method, request.url(), peer, read);
+        self.send(request, peer, prepared.refusal);
+        self.finish(prepared, began);
+    }
+
+    /// Answers a request that changes something only after all earlier requests of its connection: one of them may
+    /// be refused by another worker, and then this one is not what it seems to be.
+    fn answer_in_turn(&mut self, request: Request, peer: Option<SocketAddr>, read: &mut BatchRead, began: Instant) {
+        let (headers, version) = (request.headers().to_vec(), request.http_version().clone());
+        let (method, target) = (method(request.method()), request.url().to_owned());
+        let mut writer = request.into_writer();
+        // Waits until the earlier answers are written. If the connection is gone, so is the wish.
+        if writer.flush().is_err() || peer.is_some_and(|peer| self.server.refused.contains(peer)) {
+            return;
+        }
+        let prepared = self.prepare(&Head::read(&headers, &target, &version), method, &target, peer, read);
+        self.write(writer, peer);
+        self.finish(prepared, began);
+    }
+
+    /// Makes the answer and the log line, all but its duration, which comes last.
+    fn prepare(
+        &mut self,
+        head: &Head,
+        method: Method,
+        target: &str,
+        peer: Option<SocketAddr>,
+        read: &mut BatchRead,
+    ) -> Prepared {
+        let app = &self.server.app;
+        let asked = Asked { method, path: head::path(target), accept: head.accept, if_none_match: head.if_none_match };
         let reply = match head.refusal {
             Some(refusal) => Reply::error(refusal.status, refusal.error),
             None => app.answer(&asked, read),
@@ -204,24 +230,25 @@ impl<'a> Worker<'a> {
                 &own_id
             }
         };
-        self.write_answer(&asked, &head, &reply, id, now);
+        self.write_answer(&asked, head, &reply, id, now);
         let route = Route::of(asked.path);
         let exchange = Exchange { asked: &asked, route, reply: &reply, id, forwarded_for: head.forwarded_for, peer };
-        let refusal = head.refusal.map(|_| head.unread_body);
         let is_logged = logging::is_on(exchange.level());
-        let series = self.series.entry((asked.method, route, reply.status)).or_insert_with(|| {
-            app.metrics.request_series(asked.method.label(), route.pattern(), &reply.status.to_string())
-        });
-        series.total.inc();
-        let series = series.latency.clone();
-        // The line is made before the request is consumed, all but its duration, which comes last.
         if is_logged {
             exchange.write_line(&mut self.lines, &app.host, now);
         }
-        self.send(request, peer, refusal);
+        let series = self
+            .series
+            .entry((method, route, reply.status))
+            .or_insert_with(|| app.metrics.request_series(method.label(), route.pattern(), &reply.status.to_string()));
+        Prepared { series: series.clone(), is_logged, refusal: head.refusal.map(|_| head.unread_body) }
+    }
+
+    fn finish(&mut self, prepared: Prepared, began: Instant) {
         let duration = began.elapsed();
-        series.observe(duration.as_secs_f64());
-        if is_logged {
+        prepared.series.total.inc();
+        prepared.series.latency.observe(duration.as_secs_f64());
+        if prepared.is_logged {
             let millis = duration.as_nanos() as f64 / 1e6;
             // Writing into a Vec cannot fail.
             let _ = writeln!(self.lines, r#","duration_ms":{millis:.3}}}"#);
@@ -263,51 +290,60 @@ impl<'a> Worker<'a> {
         }
     }
 
-    /// Sends the answer. `refusal` says that the connection ends, and how long a body tiny_http has not read.
+    /// Sends the answer; see `Prepared` for `refusal`.
     fn send(&mut self, request: Request, peer: Option<SocketAddr>, refusal: Option<Option<u64>>) {
         match (refusal, peer) {
-            (None, _) | (Some(_), None) => {
-                let mut writer = request.into_writer();
-                let written = writer.write_all(&self.answer).and_then(|()| writer.flush());
-                drop(writer);
-                // The client has not read what it asked for before: it is slow on purpose, or gone.
-                if let (Err(error), Some(peer)) = (written, peer)
-                    && matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut)
-                {
-                    self.server.app.metrics.connection_closed("unread");
-                    self.end_connection(peer, Shutdown::Both);
-                }
-            }
+            (None, _) | (Some(_), None) => self.write(request.into_writer(), peer),
             (Some(None), Some(peer)) => {
-                self.server.app.metrics.connection_closed("refused");
-                let socket = self.end_connection(peer, Shutdown::Read);
-                let mut writer = request.into_writer();
-                // The connection ends whether or not the client takes the answer.
-                let _ = writer.write_all(&self.answer).and_then(|()| writer.flush());
-                drop(writer);
+                let socket = self.refuse(peer, "refused");
+                self.write(request.into_writer(), None);
                 if let Some(socket) = socket {
+                    // Fails only where the connection is closed already.
                     let _ = socket.shutdown(Shutdown::Both);
                 }
             }
             (Some(Some(length)), Some(peer)) => {
-                self.server.app.metrics.connection_closed("refused");
                 // tiny_http reads a body to its end before it hands out the writer, so this answer goes around it.
-                if let Some(mut socket) = self.end_connection(peer, Shutdown::Read) {
+                if let Some(mut socket) = self.refuse(peer, "refused") {
+                    // The connection ends whether or not the client takes the answer.
                     let _ = socket.write_all(&self.answer);
-                    let _ = socket.shutdown(Shutdown::Both);
+                    os::end(&socket);
                 }
                 drop_with_body(request, length);
             }
         }
     }
 
-    /// From now on nothing of this peer is carried out, and what it sends is not read.
-    fn end_connection(&self, peer: SocketAddr, how: Shutdown) -> Option<TcpStream> {
-        let socket = TcpStream::from(self.server.refused.add(peer)?);
-        // Fails only where the connection is closed already.
-        let _ = socket.shutdown(how);
-        Some(socket)
+    fn write(&self, mut writer: Box<dyn Write + Send>, peer: Option<SocketAddr>) {
+        let written = writer.write_all(&self.answer).and_then(|()| writer.flush());
+        drop(writer);
+        // The client has not read what it asked for before: it is slow on purpose, or gone.
+        if let (Err(error), Some(peer)) = (written, peer)
+            && matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut)
+        {
+            self.end_connection(peer, "unread");
+        }
     }
+
+    fn end_connection(&self, peer: SocketAddr, reason: &str) {
+        if let Some(socket) = self.refuse(peer, reason) {
+            os::end(&socket);
+        }
+    }
+
+    /// From now on nothing of this peer is carried out. Gives its socket, if it still exists.
+    fn refuse(&self, peer: SocketAddr, reason: &str) -> Option<TcpStream> {
+        self.server.app.metrics.connection_closed(reason);
+        self.server.refused.add(peer).map(TcpStream::from)
+    }
+}
+
+/// An answer that stands in the worker's buffer, and what is left to do once it is sent.
+struct Prepared {
+    series: RequestSeries,
+    is_logged: bool,
+    /// Set if the connection ends: how long a body tiny_http has not read, if any.
+    refusal: Option<Option<u64>>,
 }
 
 /// Drops a request whose connection is ended: tiny_http's 500 goes nowhere.

@@ -28,7 +28,10 @@ fn a_request_is_one_line_with_all_that_matters() {
     assert_eq!(line["host"], answer.header("x-served-by"));
     assert!(line["duration_ms"].as_f64().unwrap() > 0.0);
     let ts = line["ts"].as_str().unwrap();
-    assert!(chrono::DateTime::parse_from_rfc3339(ts).is_ok() && ts.len() == "2026-11-24T05:45:12.123456Z".len(), "{ts}");
+    assert!(
+        chrono::DateTime::parse_from_rfc3339(ts).is_ok() && ts.len() == "2026-11-24T05:45:12.123456Z".len(),
+        "{ts}"
+    );
 }
 
 #[test]

@@ -110,9 +110,7 @@ fn not_there_when_the_service_starts() {
     let answer = mood.get("/mood");
     assert_eq!((answer.status, answer.header("x-cache")), (200, "BYPASS"));
     redis.run();
-    within(Duration::from_secs(2), "Redis is used", || {
-        (mood.get("/mood").header("x-cache") != "BYPASS").then_some(())
-    });
+    within(Duration::from_secs(2), "Redis is used", || (mood.get("/mood").header("x-cache") != "BYPASS").then_some(()));
 }
 
 #[test]

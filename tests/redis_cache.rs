@@ -48,8 +48,7 @@ fn replicas_that_race_on_a_cold_key_all_answer_the_same_bytes() {
     for _ in 0..20 {
         redis.query::<()>(&["FLUSHALL"]);
         let answers: HashSet<_> = thread::scope(|scope| {
-            let racers: Vec<_> =
-                replicas.iter().map(|replica| scope.spawn(|| replica.get("/mood").body)).collect();
+            let racers: Vec<_> = replicas.iter().map(|replica| scope.spawn(|| replica.get("/mood").body)).collect();
             racers.into_iter().map(|racer| racer.join().unwrap()).collect()
         });
         assert_eq!(answers.len(), 1);

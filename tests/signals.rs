@@ -8,7 +8,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
-use support::{Mood, read_answer, wait_for};
+use support::{Mood, binary, read_answer, wait_for};
 
 #[rstest]
 fn a_signal_drains_and_the_exit_is_clean(#[values(libc::SIGTERM, libc::SIGINT)] signal: i32) {
@@ -79,7 +79,7 @@ fn a_second_signal_ends_it_at_once() {
 fn it_works_as_process_1() {
     // A PID namespace of its own makes it process 1, for which the kernel has no default actions.
     let mut unshare = Command::new("unshare");
-    unshare.args(["--pid", "--fork", "--kill-child", env!("CARGO_BIN_EXE_mood")]);
+    unshare.args(["--pid", "--fork", "--kill-child"]).arg(binary());
     if Command::new("unshare").args(["--pid", "--fork", "true"]).status().map_or(true, |status| !status.success()) {
         // The stack's tests run it as process 1 of a container in any case.
         eprintln!("SKIPPED it_works_as_process_1: no right to make a PID namespace");
@@ -106,7 +106,7 @@ fn it_works_as_process_1() {
 fn an_accept_that_fails_for_good_is_fatal_and_says_so() {
     let mut command = Command::new("sh");
     // 40 descriptors in all, also as the hard limit: the burst below uses them up before the guard can close any.
-    command.args(["-c", &format!("ulimit -n 40; exec {}", env!("CARGO_BIN_EXE_mood"))]);
+    command.args(["-c", &format!("ulimit -n 40; exec {}", binary().display())]);
     command.env_clear().env("LISTEN_ADDR", "127.0.0.1:0").env("DRAIN_MS", "0").stdout(std::process::Stdio::piped());
     let mut child = command.spawn().unwrap();
     let mut stdout = BufReader::new(child.stdout.take().unwrap());
