@@ -26,7 +26,7 @@ pub fn parse(arguments: impl IntoIterator<Item = String>) -> Command {
         ["--version" | "-V"] => {
             Command::Print(format!("{} {} ({}, {})\n", build::NAME, build::VERSION, build::COMMIT, build::TARGET))
         }
-        [first, ..] => Command::Mistake(format!("mood: {first:?} is not known here; see mood --help")),
+        [first, ..] => Command::Mistake(format!("mood: '{first}' is not known here; see mood --help")),
     }
 }
 

@@ -153,7 +153,8 @@ fn fallback<T: FromStr>(name: &str) -> T {
 }
 
 fn mistake(name: &str, value: &str, allowed: &str) -> String {
-    format!("{name}={value:?} is not allowed: it must be {allowed}")
+    // As a JSON string, so that no value can garble the terminal.
+    format!("{name}={} is not allowed: it must be {allowed}", serde_json::Value::from(value))
 }
 
 /// Hides whatever may be a password: everything before the last `@`.

@@ -13,7 +13,7 @@
 //! - `gif`       mood → animated GIF
 //! - `page`      mood → HTML
 //! - `day`       time zone, today, its end
-//! - `metrics`   every metric
+//! - `metrics`   every metric; `process` those of the process
 //! - `logging`   JSON lines
 //! - `command`   the command line: --help, --version, healthcheck
 //! - `os`, `heap` system calls and the allocator's alarm; all `unsafe` is there
@@ -33,6 +33,7 @@ mod metrics;
 mod mood;
 mod os;
 mod page;
+mod process;
 mod routes;
 mod server;
 mod service;
@@ -168,7 +169,8 @@ fn store(config: &Config, metrics: &Arc<Metrics>) -> Box<dyn Store> {
 
 /// So few connections that there is always a descriptor left to accept the next one.
 fn bounded_by_open_files(mut limits: config::Limits) -> config::Limits {
-    let files = os::raise_open_files_limit(OPEN_FILES) as usize;
+    os::raise_open_files_limit(OPEN_FILES);
+    let files = os::open_files_limit() as usize;
     let bound = files.saturating_sub(64) / 2;
     if bound < limits.connections {
         log::warn!("only {files} files may be open, so at most {bound} connections (see ulimit -n)");

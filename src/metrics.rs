@@ -1,6 +1,6 @@
 //! Every metric's name, labels and buckets, in one table; and how they are written for Prometheus.
 
-use prometheus::process_collector::ProcessCollector;
+use crate::process;
 use prometheus::{
     Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
     TextEncoder,
@@ -64,7 +64,6 @@ impl Metrics {
         };
         let build = gauges(&metrics.registry, "mood_build_info", "The running build; always 1.", &["version", "commit"]);
         build.with_label_values(&[crate::build::VERSION, crate::build::COMMIT]).set(1);
-        metrics.registry.register(Box::new(ProcessCollector::for_self())).expect("registered once");
         // A rate over a series that appears with its first event misses that event: these start at zero.
         for result in ["hit", "miss", "bypass"] {
             metrics.cache_requests.with_label_values(&[result]);
@@ -114,6 +113,7 @@ impl Metrics {
         if let Err(error) = TextEncoder::new().encode(&self.registry.gather(), &mut text) {
             log::error!("metrics could not be written: {error}");
         }
+        text.extend_from_slice(process::render().as_bytes());
         text
     }
 }

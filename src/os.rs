@@ -104,19 +104,30 @@ pub fn lengthen_backlog(listener: &TcpListener, length: i32) -> io::Result<()> {
     check(unsafe { libc::listen(listener.as_raw_fd(), length) }).map(drop)
 }
 
-/// Raises the limit of open files to what this process may have: an accept that fails for want of a descriptor ends
-/// tiny_http's accept thread for good. Gives the limit.
-pub fn raise_open_files_limit(wanted: u64) -> u64 {
+/// Raises the limit of open files as far as this process may: an accept that fails for want of a descriptor ends
+/// tiny_http's accept thread for good.
+pub fn raise_open_files_limit(wanted: u64) {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: both calls get a valid pointer to a limit.
     unsafe {
         if libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) == 0 && limit.rlim_cur < wanted {
             limit.rlim_cur = wanted.min(limit.rlim_max);
             libc::setrlimit(libc::RLIMIT_NOFILE, &limit);
-            libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit);
         }
     }
+}
+
+pub fn open_files_limit() -> u64 {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: the call gets a valid pointer to a limit.
+    unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) };
     limit.rlim_cur
+}
+
+/// In bytes.
+pub fn page_size() -> u64 {
+    // SAFETY: asks for a constant of the system.
+    unsafe { libc::sysconf(libc::_SC_PAGESIZE) as u64 }
 }
 
 /// The host's name, reduced to what may stand in a header.

@@ -249,9 +249,9 @@ impl<'a> Worker<'a> {
         prepared.series.total.inc();
         prepared.series.latency.observe(duration.as_secs_f64());
         if prepared.is_logged {
-            let millis = duration.as_nanos() as f64 / 1e6;
+            let (millis, micros) = (duration.as_millis(), duration.as_micros() % 1000);
             // Writing into a Vec cannot fail.
-            let _ = writeln!(self.lines, r#","duration_ms":{millis:.3}}}"#);
+            let _ = writeln!(self.lines, r#","duration_ms":{millis}.{micros:03}}}"#);
         }
     }
 

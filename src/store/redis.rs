@@ -108,7 +108,7 @@ impl Shared {
             }
         }
         self.breaker.close();
-        log::info!("Redis is back after {:.1} s", began.elapsed().as_secs_f64());
+        log::info!("Redis is back after {} ms", began.elapsed().as_millis());
     }
 }
 
