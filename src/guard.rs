@@ -32,8 +32,6 @@ const OVERSIZED: u64 = 24 * 1024;
 const OVERSIZED_BYTES: u64 = 128 * 1024;
 /// Connections whose thread hangs for good, 12 KB each. Past this many the replica restarts.
 const STUCK: usize = 200;
-/// How long connections may wait in the accept queue before the accept loop counts as dead.
-const ACCEPT_PATIENCE: Duration = Duration::from_secs(3);
 
 /// What the workers and the guard share: connections whose later requests must not be carried out.
 pub struct Refused {
@@ -84,7 +82,7 @@ pub struct Guard {
     watched: HashMap<SocketAddr, Watched>,
     stuck_before: usize,
     last_slow_look: Instant,
-    accepting_since: Instant,
+    accept_thread: u32,
     /// Whether new connections are held back.
     is_full: bool,
 }
@@ -118,6 +116,7 @@ impl Guard {
         limits: Limits,
         refused: Arc<Refused>,
         metrics: Arc<Metrics>,
+        accept_thread: u32,
     ) -> Guard {
         let now = Instant::now();
         Guard {
@@ -129,13 +128,17 @@ impl Guard {
             watched: HashMap::new(),
             stuck_before: 0,
             last_slow_look: now,
-            accepting_since: now,
+            accept_thread,
             is_full: false,
         }
     }
 
     pub fn look(&mut self) -> Look {
         let now = Instant::now();
+        // In a burst even the list below takes its time.
+        if os::open_files() >= 2 * self.limits.connections {
+            self.hold_arrivals(true);
+        }
         // Before the connections are listed: one that still waits to be accepted will not be among them.
         let queued = os::accept_queue(&self.listener);
         let connections = os::connections(self.address.port());
@@ -164,7 +167,7 @@ impl Guard {
         self.close_oversized(&live, now);
         self.make_room(&live, dead, now);
         self.refused.retain(|peer| live.contains_key(peer));
-        Look { next, restart: self.reason_to_restart(queued, stuck, now) }
+        Look { next, restart: self.reason_to_restart(stuck, now) }
     }
 
     /// One descriptor for each live connection, all of them in `self.watched` and nothing else there.
@@ -217,12 +220,8 @@ impl Guard {
     /// oldest of each first.
     fn make_room(&mut self, live: &HashMap<SocketAddr, Connection>, dead: usize, now: Instant) {
         let open = live.len() + dead;
-        let is_full = open >= self.limits.connections;
-        if is_full != self.is_full {
-            self.is_full = is_full;
-            os::hold_arrivals(&self.listener, is_full);
-        }
-        if !is_full {
+        self.hold_arrivals(open >= self.limits.connections);
+        if !self.is_full {
             return;
         }
         let ending = self.watched.values().filter(|watched| watched.shut_at.is_some()).count();
@@ -238,21 +237,28 @@ impl Guard {
         }
     }
 
-    fn reason_to_restart(&mut self, queued: u32, stuck: usize, now: Instant) -> Option<String> {
-        // A connection may be dead for a moment before its thread notices: only what two slow looks saw is stuck.
-        if now - self.last_slow_look >= LONG {
-            let lasting = stuck.min(self.stuck_before);
-            self.metrics.connections_stuck.set(lasting as i64);
-            self.stuck_before = stuck;
-            self.last_slow_look = now;
-            if lasting >= STUCK {
-                return Some(format!("{lasting} connections hang for good"));
-            }
+    /// Holds new connections back in the kernel, or lets them in again.
+    pub fn hold_arrivals(&mut self, held: bool) {
+        if self.is_full != held {
+            self.is_full = held;
+            os::hold_arrivals(&self.listener, held);
         }
-        if queued == 0 {
-            self.accepting_since = now;
+    }
+
+    fn reason_to_restart(&mut self, stuck: usize, now: Instant) -> Option<String> {
+        if now - self.last_slow_look < LONG {
+            return None;
         }
-        (now - self.accepting_since > ACCEPT_PATIENCE).then(|| "connections are no longer accepted".to_owned())
+        self.last_slow_look = now;
+        // It ends with an error of accept, which a worker is told, but also with a panic, which nobody is told.
+        if !os::has_thread(self.accept_thread) {
+            return Some("connections can no longer be accepted".to_owned());
+        }
+        // A connection may be dead for a moment before its thread notices: only what two looks saw is stuck.
+        let lasting = stuck.min(self.stuck_before);
+        self.metrics.connections_stuck.set(lasting as i64);
+        self.stuck_before = stuck;
+        (lasting >= STUCK).then(|| format!("{lasting} connections hang for good"))
     }
 
     /// Whether any connection has bytes that wait to be read.

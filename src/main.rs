@@ -105,11 +105,12 @@ fn run(config: &Config, listener: (TcpListener, TcpListener), limits: config::Li
     if let Err(error) = os::wake_on_connections(&watched) {
         log::warn!("new connections are looked at once a second only: {error}");
     }
-    let (server, workers) = match Server::start(served, config.workers, Arc::clone(&app), Arc::clone(&refused)) {
+    let started = Server::start(served, config.workers, Arc::clone(&app), Arc::clone(&refused));
+    let (server, workers, accept_thread) = match started {
         Ok(started) => started,
         Err(error) => return command::fail(1, &format!("cannot start: {error}")),
     };
-    let mut guard = Guard::new(watched, address, limits, refused, Arc::clone(&app.metrics));
+    let mut guard = Guard::new(watched, address, limits, refused, Arc::clone(&app.metrics), accept_thread);
     let store = if config.redis.is_some() { "redis" } else { "embedded" };
     log::info!("listening on {address}, store {store}, version {} ({})", build::VERSION, build::COMMIT);
 
@@ -117,9 +118,12 @@ fn run(config: &Config, listener: (TcpListener, TcpListener), limits: config::Li
     if let Some(reason) = &failure {
         log::error!("{reason}; draining to be started anew");
     }
+    guard.hold_arrivals(false);
     drain(config, &guard, &app);
     server.stop(workers, Instant::now() + Duration::from_millis(200));
     log::info!("stopped");
+    // Dropped, it would connect to itself to end its accept thread; the process ends that one too.
+    std::mem::forget(server);
     if failure.is_some() { ExitCode::from(1) } else { ExitCode::SUCCESS }
 }
 
@@ -171,7 +175,7 @@ fn store(config: &Config, metrics: &Arc<Metrics>) -> Box<dyn Store> {
 fn bounded_by_open_files(mut limits: config::Limits) -> config::Limits {
     os::raise_open_files_limit(OPEN_FILES);
     let files = os::open_files_limit() as usize;
-    let bound = files.saturating_sub(64) / 2;
+    let bound = (files.saturating_sub(32) / 2).max(4);
     if bound < limits.connections {
         log::warn!("only {files} files may be open, so at most {bound} connections (see ulimit -n)");
         limits.connections = bound;

@@ -98,8 +98,8 @@ pub fn wake_on_connections(listener: &TcpListener) -> io::Result<()> {
     Ok(())
 }
 
-/// Lengthens the queue of connections that are not accepted yet; std's is too short for a burst.
-pub fn lengthen_backlog(listener: &TcpListener, length: i32) -> io::Result<()> {
+/// Sets the length of the queue of connections that are not accepted yet, which std leaves no choice of.
+pub fn set_backlog(listener: &TcpListener, length: i32) -> io::Result<()> {
     // SAFETY: listen on a socket that listens already only changes its backlog.
     check(unsafe { libc::listen(listener.as_raw_fd(), length) }).map(drop)
 }
@@ -122,6 +122,20 @@ pub fn open_files_limit() -> u64 {
     // SAFETY: the call gets a valid pointer to a limit.
     unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) };
     limit.rlim_cur
+}
+
+/// The threads of this process, in the order in which they were started.
+pub fn threads() -> Vec<u32> {
+    let Ok(entries) = fs::read_dir("/proc/self/task") else { return Vec::new() };
+    entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()).collect()
+}
+
+pub fn has_thread(id: u32) -> bool {
+    fs::exists(format!("/proc/self/task/{id}")).unwrap_or(true)
+}
+
+pub fn open_files() -> usize {
+    fs::read_dir("/proc/self/fd").map_or(0, Iterator::count)
 }
 
 /// In bytes.

@@ -24,7 +24,7 @@ pub fn render() -> String {
     metric("threads", "gauge", "Threads.", &stat.threads);
     metric("virtual_memory_bytes", "gauge", "Virtual memory size.", &stat.virtual_bytes);
     metric("resident_memory_bytes", "gauge", "Resident memory size.", &(stat.resident_pages * os::page_size()));
-    metric("open_fds", "gauge", "Open file descriptors.", &fs::read_dir("/proc/self/fd").map_or(0, Iterator::count));
+    metric("open_fds", "gauge", "Open file descriptors.", &os::open_files());
     metric("max_fds", "gauge", "The most file descriptors that may be open.", &os::open_files_limit());
     if let Some(boot) = boot_time(&fs::read_to_string("/proc/stat").unwrap_or_default()) {
         metric("start_time_seconds", "gauge", "Start time since the Unix epoch.", &(boot + stat.start_ticks / TICKS));

@@ -32,7 +32,9 @@ const RECEIVE_BUFFER: usize = 32 * 1024;
 const SEND_TIMEOUT: Duration = Duration::from_millis(50);
 /// A peer that is gone without a word (a host that lost power) is noticed after this time.
 const PEER_TIMEOUT: Duration = Duration::from_secs(20);
-const BACKLOG: i32 = 1024;
+/// Connections that wait to be accepted. What waits when the guard begins to hold arrivals back still comes through, so
+/// this is also how far the limit of connections may be passed.
+const BACKLOG: i32 = 128;
 
 pub struct Server {
     http: tiny_http::Server,
@@ -49,7 +51,7 @@ pub struct Server {
 /// The address is in use, or not one of this machine, or the port is reserved.
 pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     let listener = TcpListener::bind(address)?;
-    os::lengthen_backlog(&listener, BACKLOG)?;
+    os::set_backlog(&listener, BACKLOG)?;
     let socket = SockRef::from(&listener);
     socket.set_tcp_nodelay(true)?;
     socket.set_send_buffer_size(SEND_BUFFER)?;
@@ -61,7 +63,8 @@ pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
 }
 
 impl Server {
-    /// Starts answering on `listener` with `workers` threads.
+    /// Starts answering on `listener` with `workers` threads. Gives the server, its workers, and the thread that
+    /// accepts connections.
     ///
     /// # Errors
     /// A thread could not be started.
@@ -70,7 +73,8 @@ impl Server {
         workers: usize,
         app: Arc<App>,
         refused: Arc<Refused>,
-    ) -> io::Result<(Arc<Server>, Vec<JoinHandle<()>>)> {
+    ) -> io::Result<(Arc<Server>, Vec<JoinHandle<()>>, u32)> {
+        let before = os::threads();
         let http = tiny_http::Server::from_listener(listener, None).map_err(io::Error::other)?;
         let server =
             Arc::new(Server { http, app, refused, is_stopping: AtomicBool::new(false), fault: Mutex::default() });
@@ -79,7 +83,7 @@ impl Server {
             thread::Builder::new().name(format!("worker-{n}")).spawn(move || server.work())
         });
         let workers = workers.collect::<io::Result<Vec<_>>>()?;
-        Ok((server, workers))
+        Ok((server, workers, accept_thread))
     }
 
     /// Why requests are no longer received, if so.

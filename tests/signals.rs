@@ -104,24 +104,11 @@ fn it_works_as_process_1() {
 
 #[test]
 fn an_accept_that_fails_for_good_is_fatal_and_says_so() {
-    let mut command = Command::new("sh");
-    // 40 descriptors in all, also as the hard limit: the burst below uses them up before the guard can close any.
-    command.args(["-c", &format!("ulimit -n 40; exec {}", binary().display())]);
-    command.env_clear().env("LISTEN_ADDR", "127.0.0.1:0").env("DRAIN_MS", "0").stdout(std::process::Stdio::piped());
-    let mut child = command.spawn().unwrap();
-    let mut stdout = BufReader::new(child.stdout.take().unwrap());
-    let mut log = String::new();
-    let address: std::net::SocketAddr = loop {
-        std::io::BufRead::read_line(&mut stdout, &mut log).unwrap();
-        if let Some((_, rest)) = log.split_once("listening on ") {
-            break rest.split(',').next().unwrap().parse().unwrap();
-        }
-    };
-    let mut connections = Vec::new();
-    wait_for("the service gives up", || {
-        connections.extend((0..50).filter_map(|_| std::net::TcpStream::connect(address).ok()));
-        child.try_wait().unwrap().map(|status| assert_eq!(status.code(), Some(1)))
-    });
-    std::io::Read::read_to_string(&mut stdout, &mut log).unwrap();
-    assert!(log.contains("accepted"), "{log}");
+    let mut mood = Mood::start();
+    let limit = libc::rlimit { rlim_cur: 3, rlim_max: 3 };
+    // SAFETY: sets a limit of a child that has not been waited for: it may open no further file.
+    unsafe { libc::prlimit(mood.pid(), libc::RLIMIT_NOFILE, &limit, std::ptr::null_mut()) };
+    let _client = mood.connect();
+    assert_eq!(mood.wait().code(), Some(1));
+    assert!(mood.log_has("connections can no longer be accepted") == 1 && mood.log_has("draining") >= 1);
 }
