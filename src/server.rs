@@ -76,6 +76,8 @@ impl Server {
     ) -> io::Result<(Arc<Server>, Vec<JoinHandle<()>>, u32)> {
         let before = os::threads();
         let http = tiny_http::Server::from_listener(listener, None).map_err(io::Error::other)?;
+        // tiny_http starts this one first; it then starts others.
+        let accept_thread = os::threads().into_iter().find(|thread| !before.contains(thread)).unwrap_or(0);
         let server =
             Arc::new(Server { http, app, refused, is_stopping: AtomicBool::new(false), fault: Mutex::default() });
         let workers = (0..workers).map(|n| {
