@@ -41,7 +41,7 @@ pub const VARIABLES: [(&str, &str, &str); 11] = [
     ("REDIS_POOL_SIZE", "2", "connections to Redis, 1 to 64"),
     ("REDIS_TIMEOUT_MS", "30", "the longest a Redis call may take, 5 to 100 ms"),
     ("WORKERS", "2", "threads that answer requests, 1 to 64"),
-    ("MAX_CONNECTIONS", "400", "open connections; at the limit the idlest are closed, 16 to 10000"),
+    ("MAX_CONNECTIONS", "512", "open connections; at the limit the idlest are closed, 16 to 10000"),
     ("IDLE_TIMEOUT_S", "75", "seconds a connection may stay idle, 1 to 3600"),
     ("REQUEST_TIMEOUT_S", "5", "seconds a request may take to arrive, 1 to 60"),
     ("DRAIN_MS", "1000", "milliseconds to go on answering after SIGTERM, 0 to 1500"),
