@@ -44,7 +44,7 @@ skip() {
 # The requirements, all named at once.
 missing=()
 require() { has "$1" || missing+=("$2"); }
-require cargo "cargo (https://rustup.rs)"
+require cargo "cargo (a Rust toolchain, 1.88 or later)"
 require redis-server redis-server
 require giftext giflib-tools
 require shellcheck shellcheck
@@ -56,36 +56,28 @@ fi
 
 cd "$ROOT"
 
+# rust_tests: all of them, each counted as one check.
 rust_tests() {
-  local log status=0
+  local log status=0 runner=(cargo test --locked --no-fail-fast)
+  has cargo-nextest && runner=(cargo nextest run --locked)
   log=$(mktemp)
-  # The service as it is used: the release build.
-  if has cargo-nextest; then
-    MOOD_BINARY=$ROOT/target/release/mood cargo nextest run --locked 2>&1 | tee "$log" || status=1
-    count "$log" '[0-9]+ passed' '[0-9]+ (failed|timed out)'
-  else
-    MOOD_BINARY=$ROOT/target/release/mood RUST_TEST_THREADS=2 cargo test --locked --no-fail-fast 2>&1 | tee "$log" || status=1
-    count "$log" '[0-9]+ passed' '[0-9]+ failed'
-  fi
+  # The service as it is used: the release build. Two at a time: some measure latency.
+  MOOD_BINARY=$ROOT/target/release/mood RUST_TEST_THREADS=2 "${runner[@]}" 2>&1 | tee "$log" || status=1
+  # The runner's own summary lines: `Summary … 5 passed, 1 failed` or `test result: … 5 passed; 1 failed`.
+  local summary broken
+  summary=$(sed 's/\x1b\[[0-9;]*m//g' "$log" | grep -E '^ +Summary|^test result' || true)
+  passed=$((passed + $(total 'passed' <<<"$summary")))
+  broken=$(($(total 'failed' <<<"$summary") + $(total 'timed out' <<<"$summary")))
+  # A run that could not start has failed all the same.
+  ((broken || status == 0)) || broken=1
+  failed=$((failed + broken))
+  ((broken == 0)) || failures+=("tests")
   skipped=$((skipped + $(grep -c '^ *SKIPPED ' "$log" || true)))
   rm -f "$log"
-  if ((status)); then
-    failures+=("Rust tests")
-    # A run that failed before it could count anything has failed all the same.
-    ((rust_failed)) || failed=$((failed + 1))
-  fi
 }
 
-# count LOG PASSED FAILED: adds the numbers of the runner's own summary.
-count() {
-  local number
-  rust_failed=0
-  while read -r number; do passed=$((passed + number)); done < <(summary "$1" | grep -oE "$2" | grep -oE '^[0-9]+')
-  while read -r number; do rust_failed=$((rust_failed + number)); done < <(summary "$1" | grep -oE "$3" | grep -oE '^[0-9]+')
-  failed=$((failed + rust_failed))
-}
-
-summary() { sed 's/\x1b\[[0-9;]*m//g' "$1" | grep -E '^ *(Summary|test result)'; }
+# total WORD: the sum of the numbers that stand before WORD.
+total() { grep -oE "[0-9]+ $1" | awk '{ sum += $1 } END { print sum + 0 }'; }
 
 check "format" cargo fmt --check
 check "lints" cargo clippy --locked --all-targets -- -D warnings

@@ -30,6 +30,8 @@ const OVERSIZED: u64 = 24 * 1024;
 /// Bytes of unfinished requests of all oversized connections together. tiny_http needs up to thirty times as much
 /// memory for them (short headers are the worst).
 const OVERSIZED_BYTES: u64 = 128 * 1024;
+/// Files that are open besides the two of each connection: the listener, the store's connections, the log.
+const OTHER_FILES: usize = 64;
 /// Connections whose thread hangs for good, 12 KB each. Past this many the replica restarts.
 const STUCK: usize = 200;
 
@@ -136,7 +138,7 @@ impl Guard {
     pub fn look(&mut self) -> Look {
         let now = Instant::now();
         // In a burst even the list below takes its time.
-        if os::open_files() >= 2 * self.limits.connections {
+        if os::open_files() >= 2 * self.limits.connections + OTHER_FILES {
             self.hold_arrivals(true);
         }
         // Before the connections are listed: one that still waits to be accepted will not be among them.

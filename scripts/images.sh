@@ -1,0 +1,135 @@
+# Where the images come from: a registry, or Debian packages where none answers. Sourced by the scripts.
+# shellcheck shell=bash disable=SC2034
+
+readonly OFFLINE_LABEL=mood.offline
+readonly OFFLINE_BASE=mood-of-the-day-debian
+readonly OFFLINE_BUILDER=mood-of-the-day-builder
+# 1 MiB: what the image may have.
+readonly IMAGE_LIMIT=1048576
+
+# env_value NAME: a value of the environment, else of .env.
+env_value() {
+  if [[ -n ${!1+set} ]]; then printf '%s' "${!1}"; else sed -n "s/^$1=//p" "$ROOT/.env"; fi
+}
+
+image_exists() { docker image inspect "$1" >/dev/null 2>&1; }
+image_label() { docker image inspect -f "{{index .Config.Labels \"$2\"}}" "$1" 2>/dev/null || true; }
+
+# source_hash: changes with anything that goes into the binary.
+source_hash() {
+  (cd "$ROOT" && find Cargo.toml Cargo.lock build.rs Dockerfile.scratch src offline -type f -print0 | sort -z |
+    xargs -0 sha256sum | sha256sum | cut -c1-16)
+}
+
+# registry_answers: whether the images we do not build can be had.
+registry_answers() {
+  local image
+  image=$(env_value REDIS_IMAGE)
+  image_exists "$image" && [[ -z $(image_label "$image" $OFFLINE_LABEL) ]] && return
+  timeout 60 docker pull -q "$image" >/dev/null 2>&1
+}
+
+# is_offline_installed: whether the images from Debian packages are all there already.
+is_offline_installed() {
+  local name
+  for name in NGINX REDIS PROMETHEUS NGINX_EXPORTER REDIS_EXPORTER; do
+    [[ -n $(image_label "$(env_value ${name}_IMAGE)" $OFFLINE_LABEL) ]] || return 1
+  done
+}
+
+# need_debian_tools: what building images from packages takes, or exactly what to type.
+need_debian_tools() {
+  local missing=()
+  has mmdebstrap || missing+=(mmdebstrap)
+  [[ -e /usr/share/keyrings/debian-archive-keyring.gpg ]] || missing+=(debian-archive-keyring)
+  ((${#missing[@]})) || return 0
+  has apt-get || die "no registry answers, and this is not Debian: load the images of .env by hand (docker load), then run this again"
+  [[ $(id -u) == 0 ]] || die "no registry answers; to build the images from Debian packages type: sudo apt-get install ${missing[*]}"
+  step "Installing ${missing[*]}"
+  apt-get update -qq >/dev/null
+  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+}
+
+# debian_image NAME PACKAGES: makes an image of Debian's testing release with these packages.
+debian_image() {
+  local name=$1 packages=$2 mirror keyring=/usr/share/keyrings/debian-archive-keyring.gpg
+  [[ $(id -u) == 0 ]] || die "no registry answers; building the images from Debian packages needs root: sudo $0"
+  # Where this machine gets its own packages.
+  mirror=$(cat /etc/apt/sources.list /etc/apt/sources.list.d/*.sources /etc/apt/sources.list.d/*.list 2>/dev/null |
+    grep -oE 'https?://[^ ]*/debian/?( |$)' | head -n 1 | tr -d ' ' || true)
+  # The mirror may be stale, and a testing release has no old signature that could mislead anybody for long.
+  mmdebstrap --quiet --variant=minbase --include="$packages" --aptopt='Acquire::Check-Valid-Until "false"' forky - \
+    ${mirror:+"deb [signed-by=$keyring] $mirror forky main"} 2>/dev/null |
+    docker import - "$name" >/dev/null || die "the image $name could not be made from Debian packages: is a mirror reachable?"
+}
+
+# debian_tag IMAGE ENTRYPOINT [COMMAND…]: the image's official name for the Debian one, with the official entry point.
+debian_tag() {
+  local image=$1 entrypoint=$2
+  shift 2
+  {
+    printf 'FROM %s\nLABEL %s=1\n' $OFFLINE_BASE $OFFLINE_LABEL
+    if (($#)); then printf 'RUN %s\n' "$*"; fi
+    printf 'ENTRYPOINT ["%s"]\n' "$entrypoint"
+  } | DOCKER_BUILDKIT=0 docker build -q -t "$image" - >/dev/null 2>&1 || die "the image $image could not be made"
+}
+
+# install_offline_images: everything but the app and Grafana, under the official names.
+install_offline_images() {
+  is_offline_installed && return
+  need_debian_tools
+  step "No registry: making the images from Debian packages (about a minute)"
+  debian_image $OFFLINE_BASE nginx,redis-server,prometheus,prometheus-nginx-exporter,prometheus-redis-exporter,busybox,ca-certificates
+  note "nginx, redis, prometheus and the exporters, under the names of .env"
+  debian_tag "$(env_value NGINX_IMAGE)" /usr/sbin/nginx "ln -s /usr/bin/busybox /usr/bin/wget"
+  debian_tag "$(env_value REDIS_IMAGE)" /usr/bin/redis-server
+  # The official image has a folder of its own that its user may write to; a volume takes over its owner.
+  debian_tag "$(env_value PROMETHEUS_IMAGE)" /bin/prometheus "ln -s /usr/bin/busybox /usr/bin/wget && mkdir /prometheus && chown 65534:65534 /prometheus"
+  debian_tag "$(env_value NGINX_EXPORTER_IMAGE)" /usr/bin/prometheus-nginx-exporter
+  debian_tag "$(env_value REDIS_EXPORTER_IMAGE)" /usr/bin/prometheus-redis-exporter
+}
+
+# install_offline_builder: a stand-in for the official Rust image, with all crates inside.
+install_offline_builder() {
+  local lock image context
+  lock=$(cat "$ROOT/Cargo.lock" "$ROOT"/offline/* | sha256sum | cut -c1-16)
+  image=$OFFLINE_BUILDER:latest
+  [[ $(image_label $image mood.lock) == "$lock" ]] && return
+  need_debian_tools
+  has cargo || die "no registry answers; to build the app's image from Debian packages install cargo, for fetching the crates: apt-get install cargo"
+  if ! image_exists $OFFLINE_BUILDER-base:latest; then
+    step "No registry: making a Rust builder from Debian packages (about two minutes)"
+    debian_image $OFFLINE_BUILDER-base:latest rustc,cargo,rust-src,musl-tools,ca-certificates,libunwind-21-dev
+  fi
+  step "Fetching the crates for the builder"
+  context=$(mktemp -d)
+  (cd "$ROOT" && cargo vendor --quiet --locked --versioned-dirs "$context/vendor" >/dev/null)
+  # Nine tenths of all crates are import tables for Windows.
+  find "$context/vendor" -path '*/windows*/src/Windows' -prune -exec rm -rf {} +
+  tar -C "$context/vendor" -cf "$context/vendor.tar" .
+  cp "$ROOT"/offline/* "$context"
+  rm -rf "$context/vendor"
+  DOCKER_BUILDKIT=0 docker build -q -f "$context/builder.Dockerfile" --build-arg BASE=$OFFLINE_BUILDER-base:latest \
+    --label mood.lock="$lock" --label $OFFLINE_LABEL=1 -t $image "$context" >/dev/null 2>&1 || die "the builder's image could not be made"
+  rm -rf "$context"
+}
+
+# build_app OFFLINE [PLATFORM]: the app's image, from the sources as they are.
+build_app() {
+  local offline=$1 platform=${2:-} arguments=()
+  arguments=(--build-arg GIT_COMMIT="$(git -C "$ROOT" rev-parse --short=12 HEAD 2>/dev/null || echo unknown)")
+  arguments+=(--build-arg SOURCE="$(source_hash)")
+  if $offline; then
+    install_offline_builder
+    arguments+=(--build-arg "BUILDER=$OFFLINE_BUILDER:latest" --network none)
+  fi
+  [[ -z $platform ]] || arguments+=(--platform "$platform")
+  step "Building $(env_value APP_IMAGE) (one to three minutes the first time)"
+  local log
+  log=$(mktemp)
+  if ! docker build "${arguments[@]}" -f "$ROOT/Dockerfile.scratch" -t "$(env_value APP_IMAGE)" "$ROOT" >"$log" 2>&1; then
+    tail -n 20 "$log" >&2
+    die "the image could not be built; all that was said is in $log"
+  fi
+  rm -f "$log"
+}
