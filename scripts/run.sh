@@ -1,0 +1,119 @@
+#!/usr/bin/env bash
+# Starts the whole stack: Nginx, the app, Redis, Prometheus, Grafana. The only command between a clone and the page.
+#
+# Usage: scripts/run.sh [--replicas N] [--offline] [--build]
+#   --replicas N   how many replicas of the app (default: as many as run now, or 1)
+#   --offline      take no image from a registry: make them from Debian packages (found out by itself otherwise)
+#   --build        build the app's image even if its sources have not changed
+#   --help         this text
+#
+# Without Docker it runs the service alone, with its embedded store, on the same port. Safe to run twice.
+
+# shellcheck source=scripts/lib.sh
+source "$(dirname "$0")/lib.sh"
+# shellcheck source=scripts/images.sh
+source "$ROOT/scripts/images.sh"
+# shellcheck source=scripts/stack.sh
+source "$ROOT/scripts/stack.sh"
+
+replicas='' offline=false build=false
+while (($#)); do
+  case $1 in
+    --replicas)
+      is_count "${2:-}" || usage_error "--replicas takes a number from 1 to $MAX_REPLICAS"
+      replicas=$2
+      shift
+      ;;
+    --offline) offline=true ;;
+    --build) build=true ;;
+    -h | --help) show_help ;;
+    *) usage_error "unknown argument '$1'" ;;
+  esac
+  shift
+done
+
+# run_alone: the service without a stack.
+run_alone() {
+  say "Docker is not installed: running the service alone, with its embedded store, on http://localhost:$(http_port)"
+  need cargo cargo
+  (cd "$ROOT" && cargo build --release --locked)
+  LISTEN_ADDR=0.0.0.0:$(http_port) exec "$ROOT/target/release/mood"
+}
+
+# --- Checks: nothing is changed yet ---
+
+check_port() {
+  local port
+  port=$(env_value "$1")
+  if (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null; then
+    die "port $port is in use by something else: stop that, or choose another with $1=… scripts/run.sh"
+  fi
+}
+
+check_space() {
+  local free memory
+  free=$(df -Pk "$(docker info -f '{{.DockerRootDir}}' 2>/dev/null || echo /)" 2>/dev/null | awk 'NR == 2 { print $4 }')
+  ((${free:-9999999} > 3000000)) || die "only $((free / 1024)) MB are free where Docker keeps its images, and it needs 3 GB: docker system prune"
+  memory=$(awk '/^MemAvailable/ { print $2 }' /proc/meminfo)
+  ((memory > 400000)) || die "only $((memory / 1024)) MB of memory are free, and the stack needs 400 MB: stop something else"
+}
+
+has docker || run_alone
+need_docker
+compose version >/dev/null
+if [[ -z $(containers nginx) ]]; then
+  check_port HTTP_PORT
+  check_port PROMETHEUS_PORT
+  check_space
+fi
+running=$(replica_count)
+replicas=${replicas:-$((running > 0 ? running : 1))}
+check_neighbours "$replicas"
+
+# --- Changes ---
+
+skipped=()
+if $offline || is_offline_installed; then
+  offline=true
+elif ! registry_answers; then
+  offline=true
+fi
+if $offline; then
+  install_offline_images
+  if ! image_exists "$(env_value GRAFANA_IMAGE)"; then
+    # Debian has no Grafana.
+    export COMPOSE_PROFILES=
+    skipped+=("Grafana: no registry answers and Debian does not have it")
+  fi
+fi
+app_image=$(env_value APP_IMAGE)
+if $build || [[ $(image_label "$app_image" mood.source) != "$(source_hash)" ]]; then
+  if $offline || ! { image_exists rust:1-alpine || timeout 60 docker pull -q rust:1-alpine >/dev/null 2>&1; }; then
+    build_app true
+  else
+    build_app false
+  fi
+fi
+
+step "Starting $replicas replica(s) and what stands around them"
+log=$(mktemp)
+if ! compose up -d --no-build --scale app="$replicas" >"$log" 2>&1; then
+  tail -n 15 "$log" >&2
+  die "Compose could not start the stack (above is why)"
+fi
+rm -f "$log"
+wait_until 60 "the stack answers on $(base_url)" is_served
+wait_until 60 "Nginx reaches all replicas" reached "$((replicas > 20 ? 20 : replicas))"
+
+mood=$(curl -sf "$(base_url)/mood")
+field() { sed -E "s/.*\"$1\":\"([^\"]*)\".*/\1/" <<<"$mood"; }
+say
+say "${BOLD}$(field emoji) $(field mood)${RESET}  $(field message)"
+say
+say "page        $(base_url)"
+say "Prometheus  http://localhost:$(env_value PROMETHEUS_PORT)"
+if [[ -n $(containers grafana) ]]; then
+  say "Grafana     http://localhost:$(env_value GRAFANA_PORT)  ($(env_value GRAFANA_USER), password in .env: change it)"
+fi
+say "replicas    $(replica_count), more with scripts/scale.sh N"
+for what in "${skipped[@]}"; do say "${YELLOW}left out${RESET}    $what"; done

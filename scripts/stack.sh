@@ -1,0 +1,62 @@
+# The running stack, as the scripts see it. Sourced by them.
+# shellcheck shell=bash
+
+# compose ARGUMENTS…: Compose v2 where it is installed, else docker-compose 1.29.
+compose() {
+  if docker compose version >/dev/null 2>&1; then
+    (cd "$ROOT" && docker compose "$@")
+  elif has docker-compose; then
+    (cd "$ROOT" && docker-compose "$@")
+  else
+    die "Compose is missing: apt-get install docker-compose"
+  fi
+}
+
+# need_docker: dies with what to do if containers cannot be run.
+need_docker() {
+  need docker docker.io
+  local answer
+  answer=$(docker info 2>&1 >/dev/null) && return
+  case $answer in
+    *"permission denied"*) die "you may not talk to the Docker daemon: sudo usermod -aG docker $(id -un), then log in again" ;;
+    *) die "the Docker daemon does not answer: sudo service docker start" ;;
+  esac
+}
+
+http_port() { env_value HTTP_PORT; }
+base_url() { printf 'http://localhost:%s' "$(http_port)"; }
+
+# containers SERVICE: the ids of its running containers.
+containers() {
+  docker ps -q --filter "label=com.docker.compose.project=$(env_value COMPOSE_PROJECT_NAME)" \
+    --filter "label=com.docker.compose.service=$1"
+}
+
+replica_count() { containers app | wc -l; }
+
+# reached COUNT: whether Nginx passes requests to this many different replicas.
+reached() {
+  local seen
+  seen=$(for _ in $(seq $(($1 * 8))); do
+    curl -s -m 2 -o /dev/null -D - "$(base_url)/mood" | sed -n 's/^X-Served-By: //Ip' | tr -d '\r'
+  done | sort -u | wc -l)
+  ((seen >= $1))
+}
+
+is_served() { curl -sf -m 2 -o /dev/null "$(base_url)/mood"; }
+
+# check_neighbours COUNT: near 300 replicas the kernel's neighbour table overflows, for all namespaces together.
+check_neighbours() {
+  local limit
+  limit=$(cat /proc/sys/net/ipv4/neigh/default/gc_thresh3 2>/dev/null || echo 1024)
+  if (($1 > 250 && limit < 16384)); then
+    warn "with $1 replicas connections will time out; type: sudo sysctl -w net.ipv4.neigh.default.gc_thresh3=16384"
+  fi
+}
+
+# The most replicas that a Linux bridge has ports for, beside the other services.
+# shellcheck disable=SC2034
+readonly MAX_REPLICAS=1000
+
+# is_count TEXT: a number of replicas.
+is_count() { [[ $1 =~ ^[1-9][0-9]{0,3}$ ]] && (($1 <= MAX_REPLICAS)); }

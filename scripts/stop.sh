@@ -1,0 +1,37 @@
+#!/usr/bin/env bash
+# Stops the stack.
+#
+# Usage: scripts/stop.sh [--purge]
+#   --purge   also remove its volumes and the images that were built here
+#   --help    this text
+
+# shellcheck source=scripts/lib.sh
+source "$(dirname "$0")/lib.sh"
+# shellcheck source=scripts/images.sh
+source "$ROOT/scripts/images.sh"
+# shellcheck source=scripts/stack.sh
+source "$ROOT/scripts/stack.sh"
+
+purge=false
+while (($#)); do
+  case $1 in
+    --purge) purge=true ;;
+    -h | --help) show_help ;;
+    *) usage_error "unknown argument '$1'" ;;
+  esac
+  shift
+done
+
+need_docker
+step "Stopping the stack"
+arguments=(down --remove-orphans)
+! $purge || arguments+=(--volumes)
+# Grafana too, if it runs.
+COMPOSE_PROFILES=grafana compose "${arguments[@]}" 2>&1 | grep -v '^Removing\|^Stopping\|^Network\|^Volume' | grep -i error || true
+if $purge; then
+  step "Removing the images that were built here"
+  mapfile -t ours < <(docker images -q --filter "label=$OFFLINE_LABEL"; docker images -q --filter label=mood.source
+    docker images -q $OFFLINE_BASE; docker images -q $OFFLINE_BUILDER; docker images -q $OFFLINE_BUILDER-base)
+  ((${#ours[@]} == 0)) || printf '%s\n' "${ours[@]}" | sort -u | xargs docker rmi -f >/dev/null
+fi
+say "stopped"
