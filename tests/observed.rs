@@ -86,6 +86,10 @@ fn every_metric_is_there_under_its_name_and_labels() {
         "http_request_latency_seconds_bucket{method=\"GET\",path=\"/\",le=\"0.00005\"}",
         "http_request_latency_seconds_bucket{method=\"GET\",path=\"/\",le=\"0.025\"} 1",
         "http_request_latency_seconds_bucket{method=\"GET\",path=\"/\",le=\"1\"} 1",
+        // The type is written by way of Debug, which the image is built with as little of as can be.
+        "# TYPE http_requests_total counter",
+        "# TYPE http_request_latency_seconds histogram",
+        "# TYPE mood_info gauge",
         "http_requests_in_flight 1",
         "mood_cache_requests_total{result=\"miss\"} 1",
         "mood_cache_requests_total{result=\"bypass\"} 0",
