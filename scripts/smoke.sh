@@ -19,8 +19,6 @@ folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 failures=0
 
-# The functions below are called by name, through `expect`.
-# shellcheck disable=SC2317
 # ask ARGUMENTS…: makes a request; then `status`, `header NAME` and $folder/body tell about it.
 ask() {
   : >"$folder/head"
@@ -40,8 +38,12 @@ expect() {
     failures=$((failures + 1))
   fi
 }
+# These are called by name.
+# shellcheck disable=SC2317
 is() { [[ $1 == "$2" ]]; }
+# shellcheck disable=SC2317
 has_text() { grep -q -- "$1" "$folder/body"; }
+# shellcheck disable=SC2317
 like() { [[ $1 =~ $2 ]]; }
 
 html='Accept: text/html'

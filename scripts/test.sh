@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
-# Runs every check there is: format, lints, shell scripts, unit and black-box tests (against a real Redis).
+# Runs every check there is: format, lints, shell scripts, unit and black-box tests (against a real Redis), and the
+# whole stack: started from nothing, smoke, isolation, metrics, scaling and faults under load, the page in a browser.
 #
 # Usage: scripts/test.sh [--quick]
-#   --quick   leave out what takes minutes
+#   --quick   leave the stack out
 #   --help    this text
 #
 # Exits with 0 if nothing failed. The last line counts what passed, failed and was skipped.
@@ -49,6 +50,13 @@ require redis-server redis-server
 require giftext giflib-tools
 require shellcheck shellcheck
 require curl curl
+if ! $quick; then
+  require docker docker.io
+  docker compose version >/dev/null 2>&1 || require docker-compose docker-compose
+  require chromium chromium
+  require chromedriver chromium-driver
+  require python3 python3-venv
+fi
 [[ -e /usr/share/zoneinfo/Europe/Berlin ]] || missing+=(tzdata)
 if ((${#missing[@]})); then
   die "missing for the tests: ${missing[*]} (apt-get install the ones that Debian has)"
@@ -79,6 +87,59 @@ rust_tests() {
 # total WORD: the sum of the numbers that stand before WORD.
 total() { grep -oE "[0-9]+ $1" | awk '{ sum += $1 } END { print sum + 0 }'; }
 
+# stack_tests: the stack from nothing to nothing.
+stack_tests() {
+  local before=$failed
+  # A project of its own: a stack that somebody runs here stays as it is.
+  export COMPOSE_PROJECT_NAME=mood-test HTTP_PORT=18080 PROMETHEUS_PORT=19090 GRAFANA_PORT=13000
+  # shellcheck disable=SC2317
+  end_stack() { scripts/stop.sh >/dev/null 2>&1 || true; }
+  trap end_stack EXIT
+  scripts/stop.sh >/dev/null 2>&1 || true
+
+  check "image" scripts/build.sh
+  check "stack starts from nothing" scripts/run.sh
+  ((failed == before)) || return 0
+  if [[ -z $(docker ps -q --filter label=com.docker.compose.project=mood-test --filter label=com.docker.compose.service=grafana) ]]; then
+    skip "Grafana: its image cannot be had without a registry"
+  fi
+  check "second run takes under 5 s" second_run
+  check "smoke" scripts/smoke.sh "http://localhost:$HTTP_PORT"
+  check "black-box tests of the image's binary" image_tests
+  local python=$ROOT/target/test-venv/bin/python
+  if [[ ! -x $python ]]; then
+    python3 -m venv "$ROOT/target/test-venv"
+  fi
+  "$python" -m pip -q --disable-pip-version-check install 'selenium>=4.20,<5'
+  check "stack" python_tests test_stack
+  check "page in a browser" python_tests test_page
+  check "tear down" tear_down
+  trap - EXIT
+}
+
+second_run() {
+  local began=$SECONDS
+  scripts/run.sh >/dev/null && ((SECONDS - began < 5))
+}
+
+# image_tests: the limits of memory are those of the static binary.
+image_tests() {
+  local container status=0 runner=(cargo test --locked)
+  has cargo-nextest && runner=(cargo nextest run --locked)
+  container=$(docker create "$(sed -n 's/^APP_IMAGE=//p' .env)")
+  docker cp "$container:/mood" target/mood-of-the-image >/dev/null
+  docker rm "$container" >/dev/null
+  MOOD_BINARY=$ROOT/target/mood-of-the-image RUST_TEST_THREADS=2 "${runner[@]}" \
+    --test bad_input --test connections --test observed --test redis_away || status=1
+  return $status
+}
+
+python_tests() { (cd tests/stack && "$python" -m unittest -v "$1"); }
+
+tear_down() {
+  scripts/stop.sh && [[ -z $(docker ps -aq --filter label=com.docker.compose.project=mood-test) ]]
+}
+
 check "format" cargo fmt --check
 check "lints" cargo clippy --locked --all-targets -- -D warnings
 mapfile -t shell_scripts < <(git ls-files --cached --others --exclude-standard '*.sh' .ci/run)
@@ -88,7 +149,9 @@ step "tests"
 rust_tests
 
 if $quick; then
-  skip "nothing yet takes minutes"
+  skip "the stack (--quick)"
+else
+  stack_tests
 fi
 
 if ((failed)); then

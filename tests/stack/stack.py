@@ -1,0 +1,146 @@
+"""What the tests of the running stack share: Docker, HTTP, and a steady load."""
+
+import http.client
+import json
+import os
+import subprocess
+import threading
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def _defaults():
+    lines = (ROOT / ".env").read_text().splitlines()
+    return dict(line.split("=", 1) for line in lines if "=" in line and not line.startswith("#"))
+
+
+SETTINGS = {name: os.environ.get(name, value) for name, value in _defaults().items()}
+PROJECT = SETTINGS["COMPOSE_PROJECT_NAME"]
+PORT = int(SETTINGS["HTTP_PORT"])
+URL = f"http://localhost:{PORT}"
+PROMETHEUS = f"http://localhost:{SETTINGS['PROMETHEUS_PORT']}"
+
+
+def docker(*arguments, check=True):
+    result = subprocess.run(["docker", *arguments], capture_output=True, text=True, timeout=120)
+    if check and result.returncode:
+        raise AssertionError(f"docker {' '.join(arguments)}: {result.stderr.strip()}")
+    return result.stdout.strip() if check else result
+
+
+def script(name, *arguments):
+    result = subprocess.run([ROOT / "scripts" / name, *arguments], capture_output=True, text=True, timeout=300)
+    if result.returncode:
+        raise AssertionError(f"{name}: {result.stdout[-2000:]}{result.stderr[-2000:]}")
+    return result.stdout
+
+
+def containers(service=None):
+    """The running containers of the stack, as `docker inspect` tells of them."""
+    filters = ["--filter", f"label=com.docker.compose.project={PROJECT}"]
+    if service:
+        filters += ["--filter", f"label=com.docker.compose.service={service}"]
+    ids = docker("ps", "-q", *filters).split()
+    return json.loads(docker("inspect", *ids)) if ids else []
+
+
+def service_of(container):
+    return container["Config"]["Labels"]["com.docker.compose.service"]
+
+
+def address_of(container, network):
+    return container["NetworkSettings"]["Networks"][f"{PROJECT}_{network}"]["IPAddress"]
+
+
+def helper(network, *command):
+    """Runs a busybox command on a network (or in `container:<id>`'s) and gives the finished process."""
+    image = SETTINGS["NGINX_IMAGE"]
+    return docker("run", "--rm", "--network", network, "--entrypoint", "busybox", image, *command, check=False)
+
+
+def connects(network, address, port):
+    """Whether a TCP connection can be made from a network."""
+    return helper(network, "nc", "-w", "2", address, port, "-e", "/bin/true").returncode == 0
+
+
+def fetch(path, method="GET", headers=None, base=URL):
+    """(status, headers, body); redirects are not followed."""
+
+    class Stay(urllib.request.HTTPRedirectHandler):
+        def redirect_request(self, *_):
+            return None
+
+    request = urllib.request.Request(base + path, method=method, headers=headers or {})
+    try:
+        with urllib.request.build_opener(Stay).open(request, timeout=10) as response:
+            return response.status, response.headers, response.read()
+    except urllib.error.HTTPError as error:
+        return error.code, error.headers, error.read()
+
+
+def query(expression):
+    """The result vector of a PromQL expression."""
+    from urllib.parse import quote
+
+    _, _, body = fetch(f"/api/v1/query?query={quote(expression)}", base=PROMETHEUS)
+    answer = json.loads(body)
+    assert answer["status"] == "success", answer
+    return answer["data"]["result"]
+
+
+def wait_for(what, probe, seconds=60):
+    deadline = time.monotonic() + seconds
+    while True:
+        value = probe()
+        if value:
+            return value
+        assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
+        time.sleep(0.3)
+
+
+class Load:
+    """Clients that ask all the time on kept connections, about 400 requests a second, until the block ends."""
+
+    def __init__(self, clients=8, path="/mood"):
+        self.path = path
+        self.failures = []
+        self.count = 0
+        self.slowest = 0.0
+        self._stop = threading.Event()
+        self._lock = threading.Lock()
+        self._threads = [threading.Thread(target=self._run) for _ in range(clients)]
+
+    def __enter__(self):
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self._stop.set()
+        for thread in self._threads:
+            thread.join()
+
+    def _run(self):
+        connection = http.client.HTTPConnection("localhost", PORT, timeout=10)
+        while not self._stop.is_set():
+            began = time.monotonic()
+            try:
+                connection.request("GET", self.path)
+                response = connection.getresponse()
+                response.read()
+                problem = None if response.status == 200 else f"status {response.status}"
+            except OSError as error:
+                problem = repr(error)
+                connection.close()
+            took = time.monotonic() - began
+            with self._lock:
+                self.count += 1
+                self.slowest = max(self.slowest, took)
+                if problem:
+                    self.failures.append(problem)
+            time.sleep(0.02)
+        connection.close()

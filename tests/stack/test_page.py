@@ -1,0 +1,110 @@
+"""The page in a real browser: headless Chromium, driven by WebDriver."""
+
+import json
+import os
+import time
+import unittest
+
+from selenium import webdriver
+from selenium.webdriver.chrome.options import Options
+from selenium.webdriver.chrome.service import Service
+from selenium.webdriver.common.by import By
+
+from stack import PORT, ROOT, URL, wait_for
+
+
+def browser(javascript=True, width=1280, height=900, dark=False, still=False):
+    options = Options()
+    options.binary_location = "/usr/bin/chromium"
+    for argument in ("--headless=new", "--no-sandbox", "--disable-gpu", f"--window-size={width},{height}"):
+        options.add_argument(argument)
+    if not javascript:
+        options.add_experimental_option("prefs", {"profile.managed_default_content_settings.javascript": 2})
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    driver = webdriver.Chrome(options=options, service=Service("/usr/bin/chromedriver"))
+    features = [
+        {"name": "prefers-color-scheme", "value": "dark" if dark else "light"},
+        {"name": "prefers-reduced-motion", "value": "reduce" if still else "no-preference"},
+    ]
+    driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
+    driver.execute_cdp_cmd(
+        "Emulation.setDeviceMetricsOverride",
+        {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600},
+    )
+    return driver
+
+
+class Page(unittest.TestCase):
+    def open(self, **settings):
+        driver = browser(**settings)
+        self.addCleanup(driver.quit)
+        driver.get(URL)
+        return driver
+
+    def test_it_renders_the_gif_moves_and_nothing_leaves_the_host(self):
+        driver = self.open()
+        self.assertIn("Mood of the Day", driver.title)
+        image = driver.find_element(By.TAG_NAME, "img")
+        self.assertEqual(driver.execute_script("return arguments[0].naturalWidth", image), 160)
+        self.assertTrue(image.get_attribute("alt"))
+        self.assertAlmostEqual(image.size["width"], image.size["height"], delta=1, msg="the GIF is distorted")
+        pictures = set()
+        for _ in range(6):
+            pictures.add(image.screenshot_as_png)
+            time.sleep(0.25)
+        self.assertGreater(len(pictures), 1, "the GIF stands still")
+        self.assertEqual([entry for entry in driver.get_log("browser")], [], "the console says something")
+        events = [json.loads(entry["message"])["message"] for entry in driver.get_log("performance")]
+        urls = {e["params"]["request"]["url"] for e in events if e["method"] == "Network.requestWillBeSent"}
+        self.assertTrue(any(url.endswith(".gif") for url in urls), urls)
+        for url in urls:
+            self.assertTrue(url.startswith((f"http://localhost:{PORT}/", "data:")), url)
+
+    def test_refresh_changes_the_mood_with_and_without_javascript(self):
+        for javascript in (True, False):
+            with self.subTest(javascript=javascript):
+                driver = self.open(javascript=javascript)
+                before = driver.find_element(By.TAG_NAME, "h1").text
+                # The limit is one refresh a second.
+                time.sleep(2)
+                driver.find_element(By.TAG_NAME, "button").click()
+                wait_for("another mood", lambda: driver.find_element(By.TAG_NAME, "h1").text != before, 10)
+                self.assertEqual(driver.current_url, URL + "/")
+                self.assertIn("efreshed", driver.find_element(By.TAG_NAME, "footer").text)
+
+    def test_those_who_prefer_reduced_motion_see_a_still(self):
+        driver = self.open(still=True)
+        image = driver.find_element(By.TAG_NAME, "img")
+        source = driver.execute_script("return arguments[0].currentSrc", image)
+        self.assertTrue(source.endswith("-still.gif"), source)
+        self.assertEqual(driver.execute_script("return arguments[0].naturalWidth", image), 160)
+
+    def test_it_fits_a_phone_and_the_dark(self):
+        driver = self.open(width=375, height=740, dark=True)
+        self.assertLessEqual(driver.execute_script("return document.documentElement.scrollWidth"), 375)
+        colour, paper = driver.execute_script(
+            "const s = getComputedStyle(document.body); return [s.color, s.backgroundColor]"
+        )
+        brightness = lambda rgb: sum(int(part) for part in rgb.strip("rgba()").split(",")[:3])
+        self.assertGreater(brightness(colour), brightness(paper))
+
+    def test_the_keyboard_reaches_the_button(self):
+        from selenium.webdriver.common.keys import Keys
+
+        driver = self.open()
+        driver.find_element(By.TAG_NAME, "body").send_keys(Keys.TAB)
+        self.assertEqual(driver.switch_to.active_element.tag_name, "button")
+
+    def test_zz_a_picture_for_the_readme(self):
+        """Only where asked for: MOOD_SCREENSHOTS=1."""
+        if not os.environ.get("MOOD_SCREENSHOTS"):
+            return
+        (ROOT / "docs").mkdir(exist_ok=True)
+        for name, settings in (("page", {}), ("page-phone-dark", {"width": 375, "height": 740, "dark": True})):
+            driver = self.open(**settings)
+            time.sleep(0.5)
+            driver.save_screenshot(str(ROOT / "docs" / f"{name}.png"))
+
+
+if __name__ == "__main__":
+    unittest.main()

@@ -1,0 +1,229 @@
+"""The running stack, from inside and outside: what is published, who may do what, what is measured and logged."""
+
+import json
+import re
+import time
+import unittest
+
+from stack import (
+    PORT, PROJECT, SETTINGS, URL, Load, address_of, containers, connects, docker, fetch, helper, query, script, service_of, wait_for,
+)
+
+
+class Isolation(unittest.TestCase):
+    def test_nginx_alone_is_published_to_the_world(self):
+        published = set()
+        for container in containers():
+            for port, bindings in (container["HostConfig"]["PortBindings"] or {}).items():
+                for binding in bindings:
+                    published.add((service_of(container), port, binding["HostIp"], binding["HostPort"]))
+        expected = {
+            ("nginx", "8080/tcp", "", str(PORT)),
+            ("prometheus", "9090/tcp", "127.0.0.1", SETTINGS["PROMETHEUS_PORT"]),
+        }
+        if containers("grafana"):
+            expected.add(("grafana", "3000/tcp", "127.0.0.1", SETTINGS["GRAFANA_PORT"]))
+        self.assertEqual(published, expected)
+
+    def test_app_and_redis_have_no_route_out(self):
+        nginx = address_of(containers("nginx")[0], "frontend")
+        prometheus = address_of(containers("prometheus")[0], "observability")
+        for service in ("app", "redis"):
+            inside = f"container:{containers(service)[0]['Id']}"
+            self.assertFalse(connects(inside, nginx, "8080"), service)
+            self.assertFalse(connects(inside, prometheus, "9090"), service)
+            # The same question, where the answer is yes.
+            self.assertTrue(connects(inside, address_of(containers("redis")[0], "backend"), "6379"), service)
+
+    def test_app_and_redis_cannot_be_reached_from_the_frontend(self):
+        frontend = f"{PROJECT}_frontend"
+        for service, port in (("app", "5000"), ("redis", "6379")):
+            address = address_of(containers(service)[0], "backend")
+            self.assertFalse(connects(frontend, address, port), service)
+            self.assertNotEqual(helper(frontend, "nslookup", service).returncode, 0, service)
+        nginx = address_of(containers("nginx")[0], "frontend")
+        self.assertTrue(connects(frontend, nginx, "8080"))
+
+    def test_every_container_is_non_root_read_only_and_without_capabilities(self):
+        running = containers()
+        self.assertGreaterEqual(len(running), 6)
+        for container in running:
+            with self.subTest(container["Name"]):
+                host = container["HostConfig"]
+                self.assertTrue(host["ReadonlyRootfs"])
+                self.assertEqual(host["CapDrop"], ["ALL"])
+                self.assertGreater(host["Memory"], 0)
+                self.assertEqual(host["RestartPolicy"]["Name"], "unless-stopped")
+                self.assertIn("max-size", host["LogConfig"]["Config"])
+                with open(f"/proc/{container['State']['Pid']}/status") as file:
+                    status = dict(line.rstrip("\n").split(":\t", 1) for line in file if ":\t" in line)
+                self.assertNotIn("0", status["Uid"].split())
+                self.assertEqual(int(status["CapEff"], 16) | int(status["CapBnd"], 16), 0)
+                self.assertEqual(status["NoNewPrivs"].strip(), "1")
+
+    def test_the_image_holds_one_static_binary_and_nothing_else(self):
+        image = json.loads(docker("image", "inspect", SETTINGS["APP_IMAGE"]))[0]
+        self.assertLessEqual(image["Size"], 1048576)
+        self.assertEqual(len(image["RootFS"]["Layers"]), 1)
+        self.assertEqual(image["Config"]["User"], "65532:65532")
+        self.assertEqual(image["Config"]["Entrypoint"], ["/mood"])
+        self.assertIn("5000/tcp", image["Config"]["ExposedPorts"])
+        self.assertEqual(image["Config"]["Healthcheck"]["Test"], ["CMD", "/mood", "healthcheck"])
+        self.assertIn("org.opencontainers.image.revision", image["Config"]["Labels"])
+
+    def test_redis_has_its_dangerous_commands_off_and_a_limit(self):
+        redis = containers("redis")[0]["Id"]
+        for command in ("CONFIG GET maxmemory", "FLUSHALL", "DEBUG SLEEP 0", "KEYS *", "SHUTDOWN"):
+            answer = docker("exec", redis, "redis-cli", *command.split(), check=False).stdout
+            self.assertIn("unknown command", answer, command)
+        memory = docker("exec", redis, "redis-cli", "INFO", "memory")
+        self.assertIn("maxmemory:33554432", memory)
+        self.assertIn("maxmemory_policy:allkeys-lru", memory)
+
+
+class Observed(unittest.TestCase):
+    def test_every_replica_and_exporter_is_a_target_that_is_up(self):
+        replicas = len(containers("app"))
+        wait_for("all targets up", lambda: len(query('up{job="app"} == 1')) == replicas, 60)
+        for job in ("nginx", "redis", "prometheus"):
+            wait_for(f"{job} is up", lambda job=job: len(query(f'up{{job="{job}"}} == 1')) == 1)
+        self.assertEqual(query("up == 0"), [])
+
+    def test_the_metrics_that_matter_are_there(self):
+        fetch("/mood")
+        for name in (
+            "http_requests_total", "http_request_latency_seconds_bucket", "process_cpu_seconds_total",
+            "process_resident_memory_bytes", "nginx_connections_active", "redis_connected_clients",
+            "mood_cache_requests_total", "mood_build_info", "mood_info", "redis_memory_max_bytes",
+        ):
+            wait_for(name, lambda name=name: query(name), 30)
+        types = json.loads(fetch("/api/v1/metadata?metric=http_requests_total", base="http://localhost:" + SETTINGS["PROMETHEUS_PORT"])[2])
+        self.assertEqual(types["data"]["http_requests_total"][0]["type"], "counter")
+
+    def test_the_logs_parse_and_share_a_request_id(self):
+        name = f"stack-test-{time.time_ns()}"
+        self.assertEqual(fetch("/mood", headers={"X-Request-Id": name})[1]["X-Request-Id"], name)
+
+        def lines(service):
+            text = "".join(docker("logs", "--tail", "500", container["Id"]) + "\n" for container in containers(service))
+            return [json.loads(line) for line in text.splitlines() if line]
+
+        def both():
+            ours = [[line for line in lines(service) if line.get("request_id") == name] for service in ("nginx", "app")]
+            return ours if all(ours) else None
+
+        nginx, app = wait_for("both logs", both, 10)
+        self.assertEqual((nginx[0]["status"], app[0]["status"]), (200, 200))
+        self.assertEqual(nginx[0]["remote"], app[0]["remote"])
+        self.assertRegex(nginx[0]["upstream"], r"^[0-9.]+:5000$")
+
+    def test_the_configurations_are_valid(self):
+        docker("exec", containers("nginx")[0]["Id"], "nginx", "-t", "-q")
+        checked = docker("exec", containers("prometheus")[0]["Id"], "promtool", "check", "config", "/etc/prometheus/prometheus.yml")
+        self.assertIn("SUCCESS", checked)
+
+
+class Proxy(unittest.TestCase):
+    def test_what_is_for_the_inside_is_not_reachable_from_outside(self):
+        for path in ("/metrics", "/livez", "/readyz", "/stub_status"):
+            self.assertEqual(fetch(path)[0], 404, path)
+
+    def test_the_server_does_not_tell_its_version(self):
+        self.assertNotRegex(fetch("/mood")[1]["Server"] or "", r"[0-9]")
+
+    def test_each_answer_has_one_request_id_and_an_insane_one_is_replaced(self):
+        for path in ("/mood", "/nothing", "/metrics"):
+            headers = fetch(path, headers={"X-Request-Id": "a b\"c"})[1]
+            self.assertEqual(len(headers.get_all("X-Request-Id")), 1, path)
+            self.assertRegex(headers["X-Request-Id"], r"^[0-9a-f]{32}$")
+            self.assertEqual(headers.get_all("X-Content-Type-Options"), ["nosniff"], path)
+
+    def test_gifs_are_cached(self):
+        path = json.loads(fetch("/mood")[2])["gif"]
+        fetch(path)
+        status, headers, body = fetch(path)
+        self.assertEqual((status, headers["X-Cache"], body[:6]), (200, "HIT", b"GIF89a"))
+
+    def test_long_bodies_and_targets_are_refused_in_json(self):
+        status, headers, body = fetch("/" + "x" * 40000)
+        self.assertEqual((status, headers["Content-Type"]), (414, "application/json"))
+        self.assertIn("error", json.loads(body))
+
+    def test_zz_the_rate_limit_bites_refreshes_and_spares_reads(self):
+        answers = [fetch("/refresh", "POST") for _ in range(20)]
+        limited = [answer for answer in answers if answer[0] == 429]
+        self.assertTrue(limited)
+        _, headers, body = limited[0]
+        self.assertEqual((headers["Content-Type"], headers["Retry-After"]), ("application/json", "1"))
+        self.assertIn("error", json.loads(body))
+        self.assertEqual(fetch("/mood")[0], 200)
+
+
+class Trouble(unittest.TestCase):
+    """Scaling and faults under load. Each leaves the stack as it was."""
+
+    def assert_no_failure(self, load):
+        self.assertGreater(load.count, 200)
+        self.assertEqual(load.failures, [], f"of {load.count} requests")
+
+    def test_scaling_from_1_to_4_to_2_loses_no_request(self):
+        script("scale.sh", "1")
+        with Load() as load:
+            time.sleep(1)
+            chart = script("scale.sh", "4")
+            self.assertEqual(len(re.findall(r"#+", chart)), 4, chart)
+            time.sleep(1)
+            script("scale.sh", "2")
+            time.sleep(1)
+        self.assert_no_failure(load)
+        # What was scaled away leaves neither a target nor an alarm.
+        wait_for("two targets", lambda: len(query('up{job="app"}')) == 2, 60)
+
+    def test_a_killed_or_paused_replica_loses_no_request(self):
+        script("scale.sh", "3")
+        victim, other, _ = containers("app")
+        with Load() as load:
+            time.sleep(1)
+            docker("kill", victim["Id"])
+            time.sleep(2)
+            docker("pause", other["Id"])
+            time.sleep(3)
+            docker("unpause", other["Id"])
+            time.sleep(1)
+        docker("start", victim["Id"])
+        self.assert_no_failure(load)
+
+    def test_a_redis_restart_loses_no_request(self):
+        with Load() as load:
+            time.sleep(1)
+            docker("restart", "-t", "1", containers("redis")[0]["Id"])
+            wait_for("Redis is used again", lambda: fetch("/mood")[1]["X-Cache"] == "HIT", 30)
+            time.sleep(1)
+        self.assert_no_failure(load)
+
+    def test_without_a_replica_the_answer_fits_the_client(self):
+        replicas = containers("app")
+        for replica in replicas:
+            docker("pause", replica["Id"])
+        try:
+            status, headers, body = fetch("/mood")
+            self.assertEqual((status, headers["Content-Type"]), (502, "application/json"))
+            self.assertIn("error", json.loads(body))
+            status, headers, body = fetch("/", headers={"Accept": "text/html"})
+            self.assertIn(b"<!doctype html>", body)
+            self.assertEqual((status, headers.get_content_type()), (502, "text/html"))
+            self.assertEqual(len(headers.get_all("X-Request-Id")), 1)
+        finally:
+            for replica in replicas:
+                docker("unpause", replica["Id"])
+        wait_for("it is back", lambda: fetch("/mood")[0] == 200)
+
+    def test_wrong_counts_of_replicas_are_refused(self):
+        for wrong in ("0", "-1", "1001", "99999999999", "many", "1.5", ""):
+            with self.assertRaises(AssertionError, msg=wrong):
+                script("scale.sh", wrong)
+
+
+if __name__ == "__main__":
+    print(f"testing {URL}")
+    unittest.main()
