@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
 # Builds the app's image and checks it: static linkage, size, user.
 #
-# Usage: scripts/build.sh [--arch amd64|arm64] [--offline]
+# Usage: scripts/build.sh [--arch amd64|arm64] [--offline] [--twice]
 #   --arch      for another architecture than this machine's; needs a builder image for it
 #   --offline   take no image from a registry: make the builder from Debian packages
+#   --twice     build again without any cache, and check that the binary is the same to the byte
 #   --help      this text
 
 # shellcheck source=scripts/lib.sh
@@ -11,7 +12,7 @@ source "$(dirname "$0")/lib.sh"
 # shellcheck source=scripts/images.sh
 source "$ROOT/scripts/images.sh"
 
-offline=false platform=''
+offline=false platform='' twice=false
 while (($#)); do
   case $1 in
     --arch)
@@ -20,6 +21,7 @@ while (($#)); do
       shift
       ;;
     --offline) offline=true ;;
+    --twice) twice=true ;;
     -h | --help) show_help ;;
     *) usage_error "unknown argument '$1'" ;;
   esac
@@ -28,20 +30,28 @@ done
 
 need docker docker.io
 docker info >/dev/null 2>&1 || die "the Docker daemon does not answer: service docker start"
-if $offline || ! { image_exists rust:1-alpine || timeout 60 docker pull -q rust:1-alpine >/dev/null 2>&1; }; then
-  offline=true
-fi
+$offline || can_pull_builder || offline=true
 if $offline && [[ -n $platform && $platform != linux/$(dpkg --print-architecture 2>/dev/null || uname -m) ]]; then
   die "without a registry only this machine's own architecture can be built"
 fi
 
-build_app $offline "$platform"
+options=()
+[[ -z $platform ]] || options+=(--platform "$platform")
+build_app $offline "${options[@]}"
 
 image=$(env_value APP_IMAGE)
 folder=$(mktemp -d)
-container=$(docker create "$image")
-trap 'docker rm -f "$container" >/dev/null; rm -rf "$folder"' EXIT
-docker cp -q "$container:/mood" "$folder/mood" 2>/dev/null || docker cp "$container:/mood" "$folder/mood" >/dev/null
+trap 'rm -rf "$folder"' EXIT
+
+# binary_of_image FILE: takes the binary out of the image.
+binary_of_image() {
+  local container
+  container=$(docker create "$image")
+  docker cp "$container:/mood" "$1" >/dev/null 2>&1
+  docker rm -f "$container" >/dev/null
+}
+
+binary_of_image "$folder/mood"
 size=$(docker image inspect -f '{{.Size}}' "$image")
 # A program with an interpreter or a needed library is not static. `file` says the same where it is installed.
 if has file; then linkage=$(file -b "$folder/mood" | cut -d, -f1-4); else linkage='(file is not installed)'; fi
@@ -51,3 +61,9 @@ say "sha256   $(sha256sum "$folder/mood" | cut -d' ' -f1)"
 say "user     $(docker image inspect -f '{{.Config.User}}' "$image")"
 ((size <= IMAGE_LIMIT)) || die "the image has $((size - IMAGE_LIMIT)) bytes too many"
 ! has file || [[ $linkage == *"statically linked"* ]] || die "the binary is not statically linked: $linkage"
+if $twice; then
+  build_app $offline --no-cache "${options[@]}"
+  binary_of_image "$folder/again"
+  cmp "$folder/mood" "$folder/again" || die "two builds of the same sources differ"
+  say "again    the same binary, byte for byte"
+fi

@@ -12,6 +12,13 @@ env_value() {
   if [[ -n ${!1+set} ]]; then printf '%s' "${!1}"; else sed -n "s/^$1=//p" "$ROOT/.env"; fi
 }
 
+# can_pull_builder: whether the official builder is here or can be had.
+can_pull_builder() {
+  local builder
+  builder=$(env_value BUILDER_IMAGE)
+  image_exists "$builder" || timeout 120 docker pull -q "$builder" >/dev/null 2>&1
+}
+
 image_exists() { docker image inspect "$1" >/dev/null 2>&1; }
 image_label() { docker image inspect -f "{{index .Config.Labels \"$2\"}}" "$1" 2>/dev/null || true; }
 
@@ -79,7 +86,7 @@ install_offline_images() {
   is_offline_installed && return
   need_debian_tools
   step "No registry: making the images from Debian packages (about a minute)"
-  debian_image $OFFLINE_BASE nginx,redis-server,prometheus,prometheus-nginx-exporter,prometheus-redis-exporter,busybox,ca-certificates
+  busy /dev/stderr debian_image $OFFLINE_BASE nginx,redis-server,prometheus,prometheus-nginx-exporter,prometheus-redis-exporter,busybox,ca-certificates
   note "nginx, redis, prometheus and the exporters, under the names of .env"
   debian_tag "$(env_value NGINX_IMAGE)" /usr/sbin/nginx "ln -s /usr/bin/busybox /usr/bin/wget"
   debian_tag "$(env_value REDIS_IMAGE)" /usr/bin/redis-server
@@ -99,7 +106,7 @@ install_offline_builder() {
   has cargo || die "no registry answers; to build the app's image from Debian packages install cargo, for fetching the crates: apt-get install cargo"
   if ! image_exists $OFFLINE_BUILDER-base:latest; then
     step "No registry: making a Rust builder from Debian packages (about two minutes)"
-    debian_image $OFFLINE_BUILDER-base:latest rustc,cargo,rust-src,musl-tools,ca-certificates,libunwind-21-dev
+    busy /dev/stderr debian_image $OFFLINE_BUILDER-base:latest rustc,cargo,rust-src,musl-tools,ca-certificates,libunwind-21-dev
   fi
   step "Fetching the crates for the builder"
   context=$(mktemp -d)
@@ -109,25 +116,27 @@ install_offline_builder() {
   tar -C "$context/vendor" -cf "$context/vendor.tar" .
   cp "$ROOT"/offline/* "$context"
   rm -rf "$context/vendor"
-  DOCKER_BUILDKIT=0 docker build -q -f "$context/builder.Dockerfile" --build-arg BASE=$OFFLINE_BUILDER-base:latest \
-    --label mood.lock="$lock" --label $OFFLINE_LABEL=1 -t $image "$context" >/dev/null 2>&1 || die "the builder's image could not be made"
+  DOCKER_BUILDKIT=0 busy /dev/null docker build -f "$context/builder.Dockerfile" --label mood.lock="$lock" \
+    --label $OFFLINE_LABEL=1 --build-arg "BASE=$OFFLINE_BUILDER-base:latest" -t "$image" "$context" ||
+    die "the builder's image could not be made"
   rm -rf "$context"
 }
 
-# build_app OFFLINE [PLATFORM]: the app's image, from the sources as they are.
+# build_app OFFLINE [OPTION…]: the app's image, from the sources as they are; options go to docker build.
 build_app() {
-  local offline=$1 platform=${2:-} arguments=()
-  arguments=(--build-arg GIT_COMMIT="$(git -C "$ROOT" rev-parse --short=12 HEAD 2>/dev/null || echo unknown)")
+  local offline=$1 arguments=("${@:2}")
+  arguments+=(--build-arg GIT_COMMIT="$(git -C "$ROOT" rev-parse --short=12 HEAD 2>/dev/null || echo unknown)")
   arguments+=(--build-arg SOURCE="$(source_hash)")
   if $offline; then
     install_offline_builder
     arguments+=(--build-arg "BUILDER=$OFFLINE_BUILDER:latest" --network none)
+  else
+    arguments+=(--build-arg "BUILDER=$(env_value BUILDER_IMAGE)")
   fi
-  [[ -z $platform ]] || arguments+=(--platform "$platform")
   step "Building $(env_value APP_IMAGE) (one to three minutes the first time)"
   local log
   log=$(mktemp)
-  if ! docker build "${arguments[@]}" -f "$ROOT/Dockerfile.scratch" -t "$(env_value APP_IMAGE)" "$ROOT" >"$log" 2>&1; then
+  if ! busy "$log" docker build "${arguments[@]}" -f "$ROOT/Dockerfile.scratch" -t "$(env_value APP_IMAGE)" "$ROOT"; then
     tail -n 20 "$log" >&2
     die "the image could not be built; all that was said is in $log"
   fi

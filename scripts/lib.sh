@@ -64,3 +64,18 @@ human() {
     else printf "%.1f GB", bytes / 1073741824
   }'
 }
+
+# busy LOG COMMAND…: runs it, its output into LOG; on a terminal, counts the seconds meanwhile.
+busy() {
+  local log=$1 began=$SECONDS pid status=0
+  shift
+  "$@" >"$log" 2>&1 &
+  pid=$!
+  while [[ -t 1 ]] && kill -0 "$pid" 2>/dev/null; do
+    printf '\r%s    %d s%s' "$DIM" $((SECONDS - began)) "$RESET"
+    sleep 1
+  done
+  [[ ! -t 1 ]] || printf '\r\e[K'
+  wait "$pid" || status=$?
+  return $status
+}

@@ -88,11 +88,7 @@ if $offline; then
 fi
 app_image=$(env_value APP_IMAGE)
 if $build || [[ $(image_label "$app_image" mood.source) != "$(source_hash)" ]]; then
-  if $offline || ! { image_exists rust:1-alpine || timeout 60 docker pull -q rust:1-alpine >/dev/null 2>&1; }; then
-    build_app true
-  else
-    build_app false
-  fi
+  if ! $offline && can_pull_builder; then build_app false; else build_app true; fi
 fi
 
 step "Starting $replicas replica(s) and what stands around them"

@@ -22,6 +22,7 @@ failures=0
 # ask ARGUMENTS…: makes a request; then `status`, `header NAME` and $folder/body tell about it.
 ask() {
   : >"$folder/head"
+  : >"$folder/body"
   status=$(curl -s -m 10 -D "$folder/head" -o "$folder/body" -w '%{http_code}' "$@" || true)
 }
 header() { sed -n "s/^$1: //Ip" "$folder/head" | tr -d '\r' | tail -n 1; }

@@ -97,7 +97,7 @@ stack_tests() {
   trap end_stack EXIT
   scripts/stop.sh >/dev/null 2>&1 || true
 
-  check "image" scripts/build.sh
+  check "image, the same when built twice" scripts/build.sh --twice
   check "stack starts from nothing" scripts/run.sh
   ((failed == before)) || return 0
   if [[ -z $(docker ps -q --filter label=com.docker.compose.project=mood-test --filter label=com.docker.compose.service=grafana) ]]; then
@@ -113,6 +113,7 @@ stack_tests() {
   "$python" -m pip -q --disable-pip-version-check install 'selenium>=4.20,<5'
   check "stack" python_tests test_stack
   check "page in a browser" python_tests test_page
+  check "scripts" python_tests test_scripts
   check "tear down" tear_down
   trap - EXIT
 }

@@ -218,11 +218,6 @@ class Trouble(unittest.TestCase):
                 docker("unpause", replica["Id"])
         wait_for("it is back", lambda: fetch("/mood")[0] == 200)
 
-    def test_wrong_counts_of_replicas_are_refused(self):
-        for wrong in ("0", "-1", "1001", "99999999999", "many", "1.5", ""):
-            with self.assertRaises(AssertionError, msg=wrong):
-                script("scale.sh", wrong)
-
 
 if __name__ == "__main__":
     print(f"testing {URL}")

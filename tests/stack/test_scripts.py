@@ -1,0 +1,97 @@
+"""The scripts: what they say when something is wrong, and what they do without Docker."""
+
+import os
+import signal
+import socket
+import subprocess
+import tempfile
+import unittest
+from pathlib import Path
+
+from stack import ROOT, fetch, wait_for
+
+
+def run(name, *arguments, **environment):
+    return subprocess.run(
+        [ROOT / "scripts" / name, *arguments], capture_output=True, text=True, timeout=60, env=os.environ | environment
+    )
+
+
+class Mistakes(unittest.TestCase):
+    def assert_one_sentence(self, result, *words, code=1):
+        self.assertEqual(result.returncode, code, result.stdout + result.stderr)
+        self.assertEqual(len(result.stderr.strip().splitlines()), 1, result.stderr)
+        for word in words:
+            self.assertIn(word, result.stderr)
+
+    def test_each_script_has_help(self):
+        for name in ("run.sh", "stop.sh", "scale.sh", "smoke.sh", "build.sh", "test.sh"):
+            result = run(name, "--help")
+            self.assertEqual(result.returncode, 0, name)
+            self.assertIn(f"Usage: scripts/{name}", result.stdout)
+
+    def test_unknown_arguments_are_named(self):
+        for name in ("run.sh", "stop.sh", "smoke.sh", "build.sh", "test.sh"):
+            self.assert_one_sentence(run(name, "--bogus"), "--bogus", "--help", code=2)
+
+    def test_wrong_counts_of_replicas_are_refused(self):
+        for wrong in ("0", "-1", "1001", "99999999999", "many", "1.5", "1 2"):
+            self.assert_one_sentence(run("scale.sh", wrong), wrong, "1 to 1000", code=2)
+            self.assert_one_sentence(run("run.sh", "--replicas", wrong), "1 to 1000", code=2)
+        self.assert_one_sentence(run("scale.sh"), "how many", code=2)
+
+    def test_a_port_in_use_is_named_with_the_way_out(self):
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            port = str(server.getsockname()[1])
+            result = run("run.sh", COMPOSE_PROJECT_NAME="mood-nobody", HTTP_PORT=port)
+        self.assert_one_sentence(result, port, "in use", "HTTP_PORT=")
+
+    def test_a_dead_daemon_is_named_with_the_way_out(self):
+        for name in ("run.sh", "stop.sh"):
+            self.assert_one_sentence(run(name, DOCKER_HOST="unix:///nonexistent.sock"), "daemon", "service docker start")
+
+    def test_scaling_what_does_not_run_says_so(self):
+        self.assert_one_sentence(run("scale.sh", "2", COMPOSE_PROJECT_NAME="mood-nobody"), "scripts/run.sh")
+
+    def test_smoke_counts_its_failures(self):
+        result = run("smoke.sh", "http://127.0.0.1:1")
+        failed = result.stdout.count("FAILED")
+        self.assertGreater(failed, 10)
+        self.assertEqual(result.returncode, failed)
+
+
+class WithoutDocker(unittest.TestCase):
+    def test_the_service_runs_alone_and_passes_the_smoke_test(self):
+        with tempfile.TemporaryDirectory() as folder:
+            # All programs there are, except docker.
+            for directory in reversed(os.environ["PATH"].split(":")):
+                for program in Path(directory).glob("*"):
+                    link = Path(folder, program.name)
+                    if program.name != "docker" and os.access(program, os.X_OK):
+                        link.unlink(missing_ok=True)
+                        link.symlink_to(program)
+            with socket.create_server(("127.0.0.1", 0)) as server:
+                port = server.getsockname()[1]
+            environment = os.environ | {"PATH": folder, "HTTP_PORT": str(port)}
+            process = subprocess.Popen(
+                [ROOT / "scripts/run.sh"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=environment
+            )
+            try:
+                self.assertIn("Docker is not installed", process.stdout.readline())
+
+                def answers():
+                    try:
+                        return fetch("/mood", base=f"http://127.0.0.1:{port}")[0] == 200
+                    except OSError:
+                        return False
+
+                wait_for("the service answers", answers, 300)
+                result = run("smoke.sh", f"http://127.0.0.1:{port}")
+                self.assertEqual(result.returncode, 0, result.stdout)
+            finally:
+                process.send_signal(signal.SIGTERM)
+                process.communicate(timeout=10)
+
+
+if __name__ == "__main__":
+    unittest.main()
