@@ -85,7 +85,7 @@ rust_tests() {
 }
 
 # total WORD: the sum of the numbers that stand before WORD.
-total() { grep -oE "[0-9]+ $1" | awk '{ sum += $1 } END { print sum + 0 }'; }
+total() { { grep -oE "[0-9]+ $1" || true; } | awk '{ sum += $1 } END { print sum + 0 }'; }
 
 # stack_tests: the stack from nothing to nothing.
 stack_tests() {
