@@ -39,7 +39,7 @@ registry_answers() {
 # is_offline_installed: whether the images from Debian packages are all there already.
 is_offline_installed() {
   local name
-  for name in NGINX REDIS PROMETHEUS NGINX_EXPORTER REDIS_EXPORTER; do
+  for name in NGINX REDIS PROMETHEUS NGINX_EXPORTER REDIS_EXPORTER ALERTMANAGER; do
     [[ -n $(image_label "$(env_value ${name}_IMAGE)" $OFFLINE_LABEL) ]] || return 1
   done
 }
@@ -86,12 +86,13 @@ install_offline_images() {
   is_offline_installed && return
   need_debian_tools
   step "No registry: making the images from Debian packages (about a minute)"
-  busy /dev/stderr debian_image $OFFLINE_BASE nginx,redis-server,prometheus,prometheus-nginx-exporter,prometheus-redis-exporter,busybox,ca-certificates
+  busy /dev/stderr debian_image $OFFLINE_BASE nginx,redis-server,prometheus,prometheus-nginx-exporter,prometheus-redis-exporter,prometheus-alertmanager,libnginx-mod-http-js,busybox,ca-certificates
   note "nginx, redis, prometheus and the exporters, under the names of .env"
   debian_tag "$(env_value NGINX_IMAGE)" /usr/sbin/nginx "ln -s /usr/bin/busybox /usr/bin/wget"
   debian_tag "$(env_value REDIS_IMAGE)" /usr/bin/redis-server
   # The official image has a folder of its own that its user may write to; a volume takes over its owner.
   debian_tag "$(env_value PROMETHEUS_IMAGE)" /bin/prometheus "ln -s /usr/bin/busybox /usr/bin/wget && mkdir /prometheus && chown 65534:65534 /prometheus"
+  debian_tag "$(env_value ALERTMANAGER_IMAGE)" /usr/bin/prometheus-alertmanager
   debian_tag "$(env_value NGINX_EXPORTER_IMAGE)" /usr/bin/prometheus-nginx-exporter
   debian_tag "$(env_value REDIS_EXPORTER_IMAGE)" /usr/bin/prometheus-redis-exporter
 }

@@ -91,6 +91,7 @@ if $build || [[ $(image_label "$app_image" mood.source) != "$(source_hash)" ]]; 
   if ! $offline && can_pull_builder; then build_app false; else build_app true; fi
 fi
 
+expect_replicas "$replicas"
 step "Starting $replicas replica(s) and what stands around them"
 log=$(mktemp)
 if ! compose up -d --no-build --scale app="$replicas" >"$log" 2>&1; then

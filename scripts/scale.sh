@@ -25,6 +25,7 @@ check_neighbours "$wanted"
 
 before=$(replica_count)
 step "Scaling from $before to $wanted replicas"
+expect_replicas "$wanted"
 log=$(mktemp)
 # The rest stays as it is. A replica that goes away drains: it answers what it has and tells Nginx so.
 if ! compose up -d --no-deps --no-recreate --no-build --scale app="$wanted" app >"$log" 2>&1; then

@@ -60,3 +60,20 @@ readonly MAX_REPLICAS=1000
 
 # is_count TEXT: a number of replicas.
 is_count() { [[ $1 =~ ^[1-9][0-9]{0,3}$ ]] && (($1 <= MAX_REPLICAS)); }
+
+# expect_replicas N: tells Prometheus how many there should be, for the alert about fewer.
+expect_replicas() {
+  local folder prometheus
+  folder=$ROOT/state/$(env_value COMPOSE_PROJECT_NAME)
+  mkdir -p "$folder"
+  cat >"$folder/expected.yml" <<EOF
+groups:
+  - name: expected
+    rules:
+      - record: mood:replicas:expected
+        expr: vector($1)
+EOF
+  prometheus=$(containers prometheus)
+  # On SIGHUP it reads its rules again.
+  [[ -z $prometheus ]] || docker kill -s HUP "$prometheus" >/dev/null
+}

@@ -104,16 +104,19 @@ stack_tests() {
     skip "Grafana: its image cannot be had without a registry"
   fi
   check "second run takes under 5 s" second_run
+  check "alert rules" promtool_tests
   check "smoke" scripts/smoke.sh "http://localhost:$HTTP_PORT"
   check "black-box tests of the image's binary" image_tests
   local python=$ROOT/target/test-venv/bin/python
   if [[ ! -x $python ]]; then
     python3 -m venv "$ROOT/target/test-venv"
   fi
-  "$python" -m pip -q --disable-pip-version-check install 'selenium>=4.20,<5'
+  "$python" -m pip -q --disable-pip-version-check install 'selenium>=4.20,<5' 'grafana-foundation-sdk==1769699379!11.6.0'
   check "stack" python_tests test_stack
   check "page in a browser" python_tests test_page
   check "scripts" python_tests test_scripts
+  check "alerts" python_tests test_alerts
+  check "dashboard" python_tests test_dashboard
   check "tear down" tear_down
   trap - EXIT
 }
@@ -133,6 +136,11 @@ image_tests() {
   MOOD_BINARY=$ROOT/target/mood-of-the-image RUST_TEST_THREADS=2 "${runner[@]}" \
     --test bad_input --test connections --test observed --test redis_away || status=1
   return $status
+}
+
+promtool_tests() {
+  local promtool=(docker run --rm -v "$ROOT:/rules:ro" -w /rules/tests --entrypoint promtool "$(sed -n 's/^PROMETHEUS_IMAGE=//p' .env)")
+  "${promtool[@]}" check rules ../alerts.yml && "${promtool[@]}" test rules alerts.yml
 }
 
 python_tests() { (cd tests/stack && "$python" -m unittest -v "$1"); }

@@ -1,0 +1,38 @@
+// Counts answers by status, and tries that failed upstream: what stub_status does not tell. For Prometheus.
+// The counts live in shared memory, so both workers count into the same ones; a restart starts at zero.
+
+const STATUSES = 'statuses';
+const TRIES = 'tries';
+
+// Called once a request, by being part of the log line. Gives nothing to log.
+function count(r) {
+    ngx.shared[STATUSES].incr(String(r.status), 1, 0);
+    // One status a try: `502, 200` is a try that failed and one that did not; `-` is one without an answer.
+    const tries = (r.variables.upstream_status || '').split(/[,:] */);
+    tries.slice(0, -1).forEach(() => ngx.shared[TRIES].incr('retried', 1, 0));
+    if (/^(502|504|-)$/.test(tries[tries.length - 1])) {
+        ngx.shared[TRIES].incr('failed', 1, 0);
+    }
+    return '';
+}
+
+function metrics(r) {
+    const lines = [
+        '# HELP nginx_responses_total Answers of the public port, by status.',
+        '# TYPE nginx_responses_total counter',
+    ];
+    // A rate over a series that appears with its first event misses that event: these start at zero.
+    const statuses = { 200: 0, 429: 0, 502: 0, 504: 0 };
+    ngx.shared[STATUSES].items().forEach((pair) => { statuses[pair[0]] = pair[1]; });
+    Object.keys(statuses).forEach((status) => lines.push(`nginx_responses_total{status="${status}"} ${statuses[status]}`));
+    lines.push(
+        '# HELP nginx_upstream_tries_total Tries of a replica that did not succeed: retried on another, or failed for good.',
+        '# TYPE nginx_upstream_tries_total counter');
+    ['retried', 'failed'].forEach((result) => {
+        lines.push(`nginx_upstream_tries_total{result="${result}"} ${ngx.shared[TRIES].get(result) || 0}`);
+    });
+    r.headersOut['Content-Type'] = 'text/plain; version=0.0.4';
+    r.return(200, lines.join('\n') + '\n');
+}
+
+export default { count, metrics };
