@@ -91,7 +91,7 @@ total() { { grep -oE "[0-9]+ $1" || true; } | awk '{ sum += $1 } END { print sum
 stack_tests() {
   local before=$failed
   # A project of its own: a stack that somebody runs here stays as it is.
-  export COMPOSE_PROJECT_NAME=mood-test HTTP_PORT=18080 PROMETHEUS_PORT=19090 GRAFANA_PORT=13000
+  export COMPOSE_PROJECT_NAME=mood-test HTTP_PORT=18080 PROMETHEUS_PORT=19090 GRAFANA_PORT=13000 ALERTMANAGER_PORT=19093
   # shellcheck disable=SC2317
   end_stack() { scripts/stop.sh >/dev/null 2>&1 || true; }
   trap end_stack EXIT
@@ -111,7 +111,7 @@ stack_tests() {
   if [[ ! -x $python ]]; then
     python3 -m venv "$ROOT/target/test-venv"
   fi
-  "$python" -m pip -q --disable-pip-version-check install 'selenium>=4.20,<5' 'grafana-foundation-sdk==1769699379!11.6.0'
+  "$python" -m pip -q --disable-pip-version-check install 'selenium>=4.20,<5' 'grafana-foundation-sdk==1769699379!11.6.0' pyyaml
   check "stack" python_tests test_stack
   check "page in a browser" python_tests test_page
   check "scripts" python_tests test_scripts

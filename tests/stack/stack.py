@@ -39,6 +39,13 @@ def script(name, *arguments):
     return result.stdout
 
 
+def compose(*arguments):
+    """Compose, whichever version is there."""
+    command = ["docker", "compose"] if docker("compose", "version", check=False).returncode == 0 else ["docker-compose"]
+    result = subprocess.run([*command, *arguments], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert result.returncode == 0, result.stderr
+
+
 def containers(service=None):
     """The running containers of the stack, as `docker inspect` tells of them."""
     filters = ["--filter", f"label=com.docker.compose.project={PROJECT}"]

@@ -5,7 +5,10 @@ import re
 import time
 import unittest
 
-from stack import PROMETHEUS, ROOT, containers, docker, fetch, query, script, wait_for
+import yaml
+from grafana_foundation_sdk.models.alerting import Query, Rule
+
+from stack import PROMETHEUS, ROOT, SETTINGS, compose, containers, docker, fetch, query, script, wait_for
 
 def firing():
     alerts = json.loads(fetch("/api/v1/alerts", base=PROMETHEUS)[2])["data"]["alerts"]
@@ -32,6 +35,49 @@ class Written(unittest.TestCase):
                 self.assertIn(f"- name: {name} is silent\n", cases)
         for field in ("severity: ", "summary: ", "description: ", "runbook_url: "):
             self.assertEqual(text.count(field), len(names), field)
+
+
+class Provisioned(unittest.TestCase):
+    """Grafana's copy of the core set."""
+
+    def setUp(self):
+        ours = yaml.safe_load((ROOT / "alerts.yml").read_text())["groups"]
+        self.alerts = {rule["alert"]: rule for group in ours for rule in group["rules"] if "alert" in rule}
+        self.grafana = yaml.safe_load((ROOT / "grafana/provisioning/alerting/mood.yaml").read_text())
+        self.rules = self.grafana["groups"][0]["rules"]
+
+    def test_its_expressions_and_severities_are_those_of_alerts_yml(self):
+        for rule in self.rules:
+            ours = self.alerts[rule["title"]]
+            self.assertEqual(rule["data"][0]["model"]["expr"], ours["expr"], rule["title"])
+            self.assertEqual(rule["labels"], ours["labels"])
+            self.assertEqual(rule["for"], ours.get("for", "0s"))
+            self.assertEqual(rule["annotations"]["runbook_url"], ours["annotations"]["runbook_url"])
+
+    def test_it_names_a_contact_point_and_a_datasource_that_exist(self):
+        points = {point["name"] for point in self.grafana["contactPoints"]}
+        self.assertIn(self.grafana["policies"][0]["receiver"], points)
+        source = yaml.safe_load((ROOT / "grafana/provisioning/datasources/prometheus.yaml").read_text())
+        self.assertEqual(source["datasources"][0]["uid"], "prometheus")
+        for rule in self.rules:
+            self.assertEqual([data["datasourceUid"] for data in rule["data"]], ["prometheus", "__expr__"])
+            # A lone dollar would be taken for a variable of the environment.
+            self.assertNotRegex(json.dumps(rule["annotations"]), r"(?<!\$)\$(?!\$)")
+
+    def test_no_field_is_unknown_to_grafana_s_schema(self):
+        known = set(vars(Rule()))
+        names = {"for": "for_val", "noDataState": "no_data_state", "execErrState": "exec_err_state"}
+        for rule in self.rules:
+            for field in rule:
+                self.assertIn(names.get(field, field), known)
+            for data in rule["data"]:
+                self.assertLessEqual({"refId", "datasourceUid", "model"}, set(data))
+                back = Query.from_json(data)
+                self.assertEqual((back.ref_id, back.datasource_uid), (data["refId"], data["datasourceUid"]))
+
+    def test_prometheus_understands_every_expression(self):
+        for rule in self.rules:
+            query(rule["data"][0]["model"]["expr"])
 
 
 class Live(unittest.TestCase):
@@ -85,6 +131,22 @@ class Live(unittest.TestCase):
         for _ in range(20):
             self.assertEqual(firing() - before, set())
             time.sleep(2)
+
+    def test_alertmanager_s_profile_works_as_it_stands(self):
+        compose("--profile", "alertmanager", "up", "-d", "--no-deps", "alertmanager")
+        try:
+            alertmanager = "http://localhost:" + SETTINGS["ALERTMANAGER_PORT"]
+
+            def received():
+                try:
+                    alerts = json.loads(fetch("/api/v2/alerts", base=alertmanager)[2])
+                except OSError:
+                    return False
+                return "DeadMansSwitch" in {alert["labels"]["alertname"] for alert in alerts}
+
+            wait_for("the dead man's switch arrives", received, 90)
+        finally:
+            compose("rm", "-s", "-f", "alertmanager")
 
     def test_answers_are_counted_by_status(self):
         def total(status):

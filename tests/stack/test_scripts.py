@@ -25,13 +25,13 @@ class Mistakes(unittest.TestCase):
             self.assertIn(word, result.stderr)
 
     def test_each_script_has_help(self):
-        for name in ("run.sh", "stop.sh", "scale.sh", "smoke.sh", "build.sh", "test.sh"):
+        for name in ("run.sh", "stop.sh", "scale.sh", "smoke.sh", "build.sh", "test.sh", "story.sh"):
             result = run(name, "--help")
             self.assertEqual(result.returncode, 0, name)
             self.assertIn(f"Usage: scripts/{name}", result.stdout)
 
     def test_unknown_arguments_are_named(self):
-        for name in ("run.sh", "stop.sh", "smoke.sh", "build.sh", "test.sh"):
+        for name in ("run.sh", "stop.sh", "smoke.sh", "build.sh", "test.sh", "story.sh"):
             self.assert_one_sentence(run(name, "--bogus"), "--bogus", "--help", code=2)
 
     def test_wrong_counts_of_replicas_are_refused(self):

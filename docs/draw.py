@@ -1,0 +1,93 @@
+#!/usr/bin/env python3
+"""Draws the dashboard's rows as Prometheus recorded them: the expressions are those of the dashboard itself.
+
+Usage: docs/draw.py PROMETHEUS_URL FROM TO     (Unix seconds; writes docs/story-<row>.png)
+"""
+import json
+import sys
+import urllib.parse
+import urllib.request
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+
+DOCS = Path(__file__).resolve().parent
+DASHBOARD = DOCS.parent / "grafana/dashboards/mood-app-nginx-redis.json"
+STEP = 5
+COLOURS = {"green": "#56a64b", "orange": "#ff9830", "red": "#e02f44", "blue": "#3274d9"}
+FACTOR = {"s": (1000, "ms"), "bytes": (1 / 1048576, "MB"), "percentunit": (100, "%")}
+
+
+def recorded(prometheus, expression, begin, end):
+    """[(labels, times in minutes, values)] of an expression over the time."""
+    for name, value in {"$__rate_interval": "20s", "$interval": "1m", "$replica": ".*"}.items():
+        expression = expression.replace(name, value)
+    query = urllib.parse.urlencode({"query": expression, "start": begin, "end": end, "step": STEP})
+    with urllib.request.urlopen(f"{prometheus}/api/v1/query_range?{query}", timeout=30) as response:
+        result = json.load(response)["data"]["result"]
+    return [
+        (series["metric"], [(t - begin) / 60 for t, _ in series["values"]], [float(v) for _, v in series["values"]])
+        for series in result
+    ]
+
+
+def legend_of(target, labels):
+    text = target["legendFormat"]
+    for name, value in labels.items():
+        text = text.replace("{{%s}}" % name, value)
+    return text
+
+
+def colour_of(panel, legend):
+    import re
+
+    for override in panel["fieldConfig"]["overrides"]:
+        if re.search(override["matcher"]["options"], legend):
+            return COLOURS[override["properties"][0]["value"]["fixedColor"]]
+    return None
+
+
+def draw(axes, panel, prometheus, begin, end):
+    factor, unit = FACTOR.get(panel["fieldConfig"]["defaults"]["unit"], (1, ""))
+    for target in panel["targets"]:
+        for labels, times, values in recorded(prometheus, target["expr"], begin, end)[:8]:
+            legend = legend_of(target, labels)
+            axes.plot(times, [value * factor for value in values], lw=1.3, label=legend, color=colour_of(panel, legend))
+    axes.set_title(panel["title"] + (f" ({unit})" if unit else ""), fontsize=10, loc="left")
+    axes.set_ylim(bottom=0)
+    axes.set_xlim(0, (end - begin) / 60)
+    axes.grid(alpha=0.25)
+    axes.tick_params(labelsize=8)
+    if axes.lines:
+        axes.legend(fontsize=7, loc="upper left", ncols=2, framealpha=0.6)
+
+
+def main():
+    if len(sys.argv) != 4:
+        raise SystemExit(__doc__)
+    prometheus, begin, end = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+    rows, name = {}, None
+    for panel in json.loads(DASHBOARD.read_text())["panels"]:
+        if panel["type"] == "row":
+            name = panel["title"]
+            rows[name] = []
+        elif panel["type"] in ("timeseries", "stat", "gauge") and panel["title"] != "Today's mood":
+            rows[name].append(panel)
+    for name, panels in rows.items():
+        height = -(-len(panels) // 3)
+        figure, grid = plt.subplots(height, 3, figsize=(13.5, 2.6 * height), squeeze=False, layout="constrained")
+        for axes, panel in zip(grid.flat, panels):
+            draw(axes, panel, prometheus, begin, end)
+        for axes in list(grid.flat)[len(panels):]:
+            axes.set_visible(False)
+        figure.supxlabel("minutes", fontsize=9)
+        figure.savefig(DOCS / f"story-{name.lower()}.png", dpi=85)
+        plt.close(figure)
+        print(f"docs/story-{name.lower()}.png")
+
+
+if __name__ == "__main__":
+    main()
