@@ -7,7 +7,7 @@
 use crate::config::Limits;
 use crate::metrics::Metrics;
 use crate::os::{self, Connection, Traffic};
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
@@ -38,7 +38,8 @@ const STUCK: usize = 200;
 /// What the workers and the guard share: connections whose later requests must not be carried out.
 pub struct Refused {
     port: u16,
-    peers: Mutex<HashSet<SocketAddr>>,
+    /// When each was refused.
+    peers: Mutex<HashMap<SocketAddr, Instant>>,
     count: AtomicUsize,
 }
 
@@ -52,25 +53,26 @@ impl Refused {
     /// What follows a body that was not read may look like a request; from now on nothing of this peer is carried out.
     pub fn add(&self, peer: SocketAddr) -> Option<OwnedFd> {
         let mut peers = self.peers();
-        peers.insert(peer);
+        peers.insert(peer, Instant::now());
         self.count.store(peers.len(), SeqCst);
         os::connections(self.port).iter().find(|connection| connection.peer == Some(peer))?.hold()
     }
 
     pub fn contains(&self, peer: SocketAddr) -> bool {
-        self.count.load(SeqCst) > 0 && self.peers().contains(&peer)
+        self.count.load(SeqCst) > 0 && self.peers().contains_key(&peer)
     }
 
-    /// Forgets those that are gone: their address may come again as somebody else's.
+    /// Forgets those that are gone: their address may come again as somebody else's. One that was refused a moment ago
+    /// may be newer than the list of those alive.
     fn retain(&self, is_alive: impl Fn(&SocketAddr) -> bool) {
         if self.count.load(SeqCst) > 0 {
             let mut peers = self.peers();
-            peers.retain(is_alive);
+            peers.retain(|peer, refused_at| is_alive(peer) || refused_at.elapsed() < MIDDLE);
             self.count.store(peers.len(), SeqCst);
         }
     }
 
-    fn peers(&self) -> std::sync::MutexGuard<'_, HashSet<SocketAddr>> {
+    fn peers(&self) -> std::sync::MutexGuard<'_, HashMap<SocketAddr, Instant>> {
         self.peers.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 }
