@@ -249,7 +249,8 @@ fn more_connections_than_allowed_close_the_idlest() {
     let silent: Vec<_> = (0..300).map(|_| mood.connect()).collect();
     wait_for("the excess is closed", || (mood.metric("http_connections_open") <= 100.0).then_some(()));
     assert!(mood.metric("http_connections_closed_total{reason=\"excess\"}") > 0.0);
-    mood.serves_within(250);
+    // One that comes while arrivals are held back is let in at its kernel's next try, a second or three later.
+    mood.serves_within(4000);
     drop(silent);
 }
 
