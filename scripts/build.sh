@@ -11,6 +11,8 @@
 source "$(dirname "$0")/lib.sh"
 # shellcheck source=scripts/images.sh
 source "$ROOT/scripts/images.sh"
+# shellcheck source=scripts/stack.sh
+source "$ROOT/scripts/stack.sh"
 
 offline=false platform='' twice=false
 while (($#)); do
@@ -28,8 +30,7 @@ while (($#)); do
   shift
 done
 
-need docker docker.io
-docker info >/dev/null 2>&1 || die "the Docker daemon does not answer: service docker start"
+need_docker
 $offline || can_pull_builder || offline=true
 if $offline && [[ -n $platform && $platform != linux/$(dpkg --print-architecture 2>/dev/null || uname -m) ]]; then
   die "without a registry only this machine's own architecture can be built"
@@ -42,14 +43,6 @@ build_app $offline "${options[@]}"
 image=$(env_value APP_IMAGE)
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
-
-# binary_of_image FILE: takes the binary out of the image.
-binary_of_image() {
-  local container
-  container=$(docker create "$image")
-  docker cp "$container:/mood" "$1" >/dev/null 2>&1
-  docker rm -f "$container" >/dev/null
-}
 
 binary_of_image "$folder/mood"
 size=$(docker image inspect -f '{{.Size}}' "$image")

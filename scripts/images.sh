@@ -143,3 +143,11 @@ build_app() {
   fi
   rm -f "$log"
 }
+
+# binary_of_image FILE: takes the binary out of the app's image.
+binary_of_image() {
+  local container
+  container=$(docker create "$(env_value APP_IMAGE)")
+  docker cp "$container:/mood" "$1" >/dev/null 2>&1
+  docker rm -f "$container" >/dev/null
+}

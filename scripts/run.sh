@@ -91,16 +91,8 @@ if $build || [[ $(image_label "$app_image" mood.source) != "$(source_hash)" ]]; 
   if ! $offline && can_pull_builder; then build_app false; else build_app true; fi
 fi
 
-expect_replicas "$replicas"
 step "Starting $replicas replica(s) and what stands around them"
-log=$(mktemp)
-if ! compose up -d --no-build --scale app="$replicas" >"$log" 2>&1; then
-  tail -n 15 "$log" >&2
-  die "Compose could not start the stack (above is why)"
-fi
-rm -f "$log"
-wait_until 60 "the stack answers on $(base_url)" is_served
-wait_until 60 "Nginx reaches all replicas" reached "$((replicas > 20 ? 20 : replicas))"
+start_replicas "$replicas"
 
 mood=$(curl -sf "$(base_url)/mood")
 field() { sed -E "s/.*\"$1\":\"([^\"]*)\".*/\1/" <<<"$mood"; }

@@ -25,15 +25,8 @@ check_neighbours "$wanted"
 
 before=$(replica_count)
 step "Scaling from $before to $wanted replicas"
-expect_replicas "$wanted"
-log=$(mktemp)
 # The rest stays as it is. A replica that goes away drains: it answers what it has and tells Nginx so.
-if ! compose up -d --no-deps --no-recreate --no-build --scale app="$wanted" app >"$log" 2>&1; then
-  tail -n 15 "$log" >&2
-  die "Compose could not scale (above is why)"
-fi
-rm -f "$log"
-wait_until 60 "Nginx reaches all replicas" reached "$((wanted > 20 ? 20 : wanted))"
+start_replicas "$wanted" --no-deps --no-recreate app
 
 # memory_of ID: the bytes charged to a container.
 memory_of() { docker stats --no-stream --format '{{.MemUsage}}' "$1" | cut -d/ -f1 | tr -d ' '; }

@@ -12,6 +12,22 @@ compose() {
   fi
 }
 
+# start_replicas N ARGUMENTS…: `compose up` with N replicas; what it says is shown only if it fails. Waits until Nginx
+# reaches them (twenty of them, if there are more).
+start_replicas() {
+  local log replicas=$1
+  shift
+  expect_replicas "$replicas"
+  log=$(mktemp)
+  if ! compose up -d --no-build --scale app="$replicas" "$@" >"$log" 2>&1; then
+    tail -n 15 "$log" >&2
+    die "Compose could not start the replicas (above is why)"
+  fi
+  rm -f "$log"
+  wait_until 60 "the stack answers on $(base_url)" is_served
+  wait_until 60 "Nginx reaches all replicas" reached "$((replicas > 20 ? 20 : replicas))"
+}
+
 # need_docker: dies with what to do if containers cannot be run.
 need_docker() {
   need docker docker.io

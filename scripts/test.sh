@@ -10,6 +10,10 @@
 
 # shellcheck source=scripts/lib.sh
 source "$(dirname "$0")/lib.sh"
+# shellcheck source=scripts/images.sh
+source "$ROOT/scripts/images.sh"
+# shellcheck source=scripts/stack.sh
+source "$ROOT/scripts/stack.sh"
 
 quick=false
 while (($#)); do
@@ -64,13 +68,20 @@ fi
 
 cd "$ROOT"
 
+# cargo_tests BINARY [ARGUMENT…]: the tests, the black-box ones against this binary. Two at a time: some measure latency.
+cargo_tests() {
+  local binary=$1 runner=(cargo test --locked --no-fail-fast)
+  shift
+  if has cargo-nextest; then runner=(cargo nextest run --locked); fi
+  MOOD_BINARY=$binary RUST_TEST_THREADS=2 "${runner[@]}" "$@"
+}
+
 # rust_tests: all of them, each counted as one check.
 rust_tests() {
-  local log status=0 runner=(cargo test --locked --no-fail-fast)
-  has cargo-nextest && runner=(cargo nextest run --locked)
+  local log status=0
   log=$(mktemp)
-  # The service as it is used: the release build. Two at a time: some measure latency.
-  MOOD_BINARY=$ROOT/target/release/mood RUST_TEST_THREADS=2 "${runner[@]}" 2>&1 | tee "$log" || status=1
+  # The service as it is used: the release build.
+  cargo_tests "$ROOT/target/release/mood" 2>&1 | tee "$log" || status=1
   # The runner's own summary lines: `Summary … 5 passed, 1 failed` or `test result: … 5 passed; 1 failed`.
   local summary broken
   summary=$(sed 's/\x1b\[[0-9;]*m//g' "$log" | grep -E '^ +Summary|^test result' || true)
@@ -100,7 +111,7 @@ stack_tests() {
   check "image, the same when built twice" scripts/build.sh --twice
   check "stack starts from nothing" scripts/run.sh
   ((failed == before)) || return 0
-  if [[ -z $(docker ps -q --filter label=com.docker.compose.project=mood-test --filter label=com.docker.compose.service=grafana) ]]; then
+  if [[ -z $(containers grafana) ]]; then
     skip "Grafana: its image cannot be had without a registry"
   fi
   check "second run takes under 5 s" second_run
@@ -128,18 +139,12 @@ second_run() {
 
 # image_tests: the limits of memory are those of the static binary.
 image_tests() {
-  local container status=0 runner=(cargo test --locked)
-  has cargo-nextest && runner=(cargo nextest run --locked)
-  container=$(docker create "$(sed -n 's/^APP_IMAGE=//p' .env)")
-  docker cp "$container:/mood" target/mood-of-the-image >/dev/null
-  docker rm "$container" >/dev/null
-  MOOD_BINARY=$ROOT/target/mood-of-the-image RUST_TEST_THREADS=2 "${runner[@]}" \
-    --test bad_input --test connections --test observed --test redis_away || status=1
-  return $status
+  binary_of_image target/mood-of-the-image &&
+    cargo_tests "$ROOT/target/mood-of-the-image" --test bad_input --test connections --test observed --test redis_away
 }
 
 promtool_tests() {
-  local promtool=(docker run --rm -v "$ROOT:/rules:ro" -w /rules/tests --entrypoint promtool "$(sed -n 's/^PROMETHEUS_IMAGE=//p' .env)")
+  local promtool=(docker run --rm -v "$ROOT:/rules:ro" -w /rules/tests --entrypoint promtool "$(env_value PROMETHEUS_IMAGE)")
   "${promtool[@]}" check rules ../alerts.yml && "${promtool[@]}" test rules alerts.yml
 }
 
