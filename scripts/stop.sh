@@ -26,8 +26,8 @@ need_docker
 step "Stopping the stack"
 arguments=(down --remove-orphans)
 ! $purge || arguments+=(--volumes)
-# Grafana too, if it runs.
-COMPOSE_PROFILES=grafana compose "${arguments[@]}" 2>&1 | grep -v '^Removing\|^Stopping\|^Network\|^Volume' | grep -i error || true
+# What only a profile starts too, if it runs.
+COMPOSE_PROFILES=grafana,alertmanager compose "${arguments[@]}" 2>&1 | grep -v '^Removing\|^Stopping\|^Network\|^Volume' | grep -i error || true
 if $purge; then
   step "Removing the images that were built here"
   mapfile -t ours < <(docker images -q --filter "label=$OFFLINE_LABEL"; docker images -q --filter label=mood.source
