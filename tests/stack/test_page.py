@@ -6,11 +6,13 @@ import time
 import unittest
 
 from selenium import webdriver
+from selenium.common.exceptions import StaleElementReferenceException
 from selenium.webdriver.chrome.options import Options
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
+from selenium.webdriver.support.ui import WebDriverWait
 
-from stack import PORT, ROOT, URL, wait_for
+from stack import PORT, ROOT, URL
 
 
 def browser(javascript=True, width=1280, height=900, dark=False, still=False):
@@ -32,6 +34,12 @@ def browser(javascript=True, width=1280, height=900, dark=False, still=False):
         {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600},
     )
     return driver
+
+
+def wait_for_text(driver, tag, is_wanted):
+    """Waits for an element's text. While the page is being replaced the element is missing, or one of the old page."""
+    patient = WebDriverWait(driver, 10, ignored_exceptions=[StaleElementReferenceException])
+    patient.until(lambda page: is_wanted(page.find_element(By.TAG_NAME, tag).text), f"the wanted text in <{tag}>")
 
 
 class Page(unittest.TestCase):
@@ -68,9 +76,9 @@ class Page(unittest.TestCase):
                 # The limit is one refresh a second.
                 time.sleep(2)
                 driver.find_element(By.TAG_NAME, "button").click()
-                wait_for("another mood", lambda: driver.find_element(By.TAG_NAME, "h1").text != before, 10)
+                wait_for_text(driver, "h1", lambda mood: mood != before)
+                wait_for_text(driver, "footer", lambda text: "efreshed" in text)
                 self.assertEqual(driver.current_url, URL + "/")
-                self.assertIn("efreshed", driver.find_element(By.TAG_NAME, "footer").text)
 
     def test_those_who_prefer_reduced_motion_see_a_still(self):
         driver = self.open(still=True)
