@@ -1,9 +1,9 @@
 //! The command line: `mood`, `mood healthcheck`, `--help`, `--version`. Everything else is set by environment.
 
 use crate::build;
-use crate::config::VARIABLES;
+use crate::config::{self, VARIABLES};
 use std::io::{self, Read, Write};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -66,7 +66,7 @@ pub fn default_zone() {
 /// Asks /readyz on the configured port, for containers that have no shell and no curl.
 pub fn healthcheck() -> ExitCode {
     let listen = std::env::var("LISTEN_ADDR").ok().filter(|listen| !listen.is_empty());
-    let Ok(listen) = listen.as_deref().unwrap_or(VARIABLES[0].1).parse::<SocketAddr>() else {
+    let Ok(listen) = listen.as_deref().unwrap_or(config::default("LISTEN_ADDR")).parse::<SocketAddr>() else {
         return fail(1, "LISTEN_ADDR is not an address and a port");
     };
     match is_ready(listen) {
@@ -78,12 +78,7 @@ pub fn healthcheck() -> ExitCode {
 
 fn is_ready(listen: SocketAddr) -> io::Result<bool> {
     const TIMEOUT: Duration = Duration::from_secs(1);
-    let ip = match listen.ip() {
-        IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
-        IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
-        ip => ip,
-    };
-    let mut stream = TcpStream::connect_timeout(&SocketAddr::new(ip, listen.port()), TIMEOUT)?;
+    let mut stream = TcpStream::connect_timeout(&config::own_address(listen), TIMEOUT)?;
     stream.set_read_timeout(Some(TIMEOUT))?;
     stream.write_all(b"GET /readyz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
     let mut status = [0; 12];

@@ -3,7 +3,7 @@
 use crate::day;
 use log::LevelFilter;
 use redis::{Client, IntoConnectionInfo};
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::path::Path;
 use std::str::FromStr;
@@ -142,7 +142,18 @@ fn connection_info(url: &str) -> Option<redis::ConnectionInfo> {
     Some(info.set_redis_settings(settings))
 }
 
-fn default(name: &str) -> &'static str {
+/// Where this machine reaches a listener on `listen`: 0.0.0.0 and [::] stand for all addresses and are none.
+pub fn own_address(listen: SocketAddr) -> SocketAddr {
+    let ip = match listen.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
+        IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
+        ip => ip,
+    };
+    SocketAddr::new(ip, listen.port())
+}
+
+/// A variable's default, as text.
+pub fn default(name: &str) -> &'static str {
     VARIABLES.iter().find(|(variable, ..)| *variable == name).map_or("", |(_, default, _)| default)
 }
 
@@ -188,6 +199,13 @@ mod tests {
         let config = read(&[]).unwrap();
         assert_eq!(config.listen.port(), 5000);
         assert!(config.redis.is_none());
+    }
+
+    #[test]
+    fn a_listener_on_all_addresses_is_reached_on_loopback() {
+        for (listen, own) in [("0.0.0.0:80", "127.0.0.1:80"), ("[::]:80", "[::1]:80"), ("10.0.0.1:80", "10.0.0.1:80")] {
+            assert_eq!(own_address(listen.parse().unwrap()), own.parse().unwrap());
+        }
     }
 
     #[test]

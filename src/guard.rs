@@ -4,11 +4,12 @@
 //! at them from outside, through the kernel: at once when a connection or a large allocation is reported, often while
 //! a new connection has no answer yet, and otherwise once a second.
 
-use crate::config::Limits;
+use crate::config::{self, Limits};
+use crate::lock::lock;
 use crate::metrics::Metrics;
 use crate::os::{self, Connection, Traffic};
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
@@ -73,7 +74,7 @@ impl Refused {
     }
 
     fn peers(&self) -> std::sync::MutexGuard<'_, HashMap<SocketAddr, Instant>> {
-        self.peers.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+        lock(&self.peers)
     }
 }
 
@@ -196,13 +197,8 @@ impl Guard {
     /// Wakes a starved connection. tiny_http queues a new connection for an idle thread, and when more arrive than
     /// threads wake, the rest wait until another connection ends. This one ends at once.
     fn nudge(&self) {
-        let ip = match self.address.ip() {
-            IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
-            IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
-            ip => ip,
-        };
         // If it fails, the next look tries again; it would fail while new connections are held back.
-        if !self.is_full && TcpStream::connect_timeout(&SocketAddr::new(ip, self.address.port()), SHORT * 10).is_ok() {
+        if !self.is_full && TcpStream::connect_timeout(&config::own_address(self.address), SHORT * 10).is_ok() {
             self.metrics.nudges.inc();
         }
     }

@@ -16,6 +16,7 @@
 //! - `metrics`   every metric; `process` those of the process
 //! - `logging`   JSON lines
 //! - `command`   the command line: --help, --version, healthcheck
+//! - `lock`      locks that outlive a panic
 //! - `os`, `heap` system calls and the allocator's alarm; all `unsafe` is there
 
 mod build;
@@ -28,6 +29,7 @@ mod guard;
 mod hash;
 mod head;
 mod heap;
+mod lock;
 mod logging;
 mod metrics;
 mod mood;
@@ -41,6 +43,7 @@ mod store;
 
 use config::Config;
 use guard::{Guard, Refused};
+use lock::lock;
 use metrics::Metrics;
 use os::Event;
 use routes::App;
@@ -190,7 +193,7 @@ fn watch_panics(metrics: Arc<Metrics>) {
     let last = Mutex::new(None::<Instant>);
     std::panic::set_hook(Box::new(move |panic| {
         metrics.panics.inc();
-        let mut last = last.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let mut last = lock(&last);
         if last.is_none_or(|at| at.elapsed() >= PAUSE) {
             *last = Some(Instant::now());
             log::error!("caught a panic, {} so far: {panic}", metrics.panics.get());

@@ -1,5 +1,6 @@
 //! Every metric's name, labels and buckets, in one table; and how they are written for Prometheus.
 
+use crate::lock::lock;
 use crate::process;
 use prometheus::{
     Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
@@ -95,7 +96,7 @@ impl Metrics {
 
     /// Makes `mood_info` show this mood and no other.
     pub fn show_mood(&self, slug: &'static str, date: String) {
-        let mut shown = self.shown.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let mut shown = lock(&self.shown);
         if let Some((slug, date)) = shown.take() {
             // Fails only if it is not there, which is what is wanted.
             let _ = self.mood.remove_label_values(&[slug, &date]);

@@ -200,18 +200,9 @@ impl Connection {
         const STATE: usize = 0;
         const RECEIVED: usize = 128;
         const SENT: usize = 200;
-        let mut info = [0u8; 208];
-        let mut length = info.len() as libc::socklen_t;
-        // SAFETY: the kernel writes at most `length` bytes into the buffer.
-        let result = unsafe {
-            libc::getsockopt(self.fd, libc::IPPROTO_TCP, libc::TCP_INFO, info.as_mut_ptr().cast(), &mut length)
-        };
+        let info = tcp_info(self.fd)?;
         let word = |at: usize| u64::from_ne_bytes(info[at..at + 8].try_into().expect("eight bytes"));
-        (result == 0).then(|| Traffic {
-            sent: word(SENT),
-            received: word(RECEIVED),
-            peer_closed: info[STATE] == CLOSE_WAIT,
-        })
+        Some(Traffic { sent: word(SENT), received: word(RECEIVED), peer_closed: info[STATE] == CLOSE_WAIT })
     }
 
     /// Whether bytes wait that nobody has read.
@@ -271,13 +262,18 @@ pub fn hold_arrivals(listener: &TcpListener, held: bool) {
 pub fn accept_queue(listener: &TcpListener) -> u32 {
     // Offset of tcpi_unacked, which for a listening socket is the length of its queue. Source: net/ipv4/tcp.c.
     const UNACKED: usize = 24;
-    let mut info = [0u8; 104];
+    let queue = tcp_info(listener.as_raw_fd()).map(|info| info[UNACKED..UNACKED + 4].try_into().expect("four bytes"));
+    queue.map_or(0, u32::from_ne_bytes)
+}
+
+/// The kernel's `struct tcp_info`, as far as it is used here; `None` if the descriptor is no TCP socket any more.
+fn tcp_info(fd: RawFd) -> Option<[u8; 208]> {
+    let mut info = [0; 208];
     let mut length = info.len() as libc::socklen_t;
     // SAFETY: the kernel writes at most `length` bytes into the buffer.
-    let result = unsafe {
-        libc::getsockopt(listener.as_raw_fd(), libc::IPPROTO_TCP, libc::TCP_INFO, info.as_mut_ptr().cast(), &mut length)
-    };
-    if result == 0 { u32::from_ne_bytes(info[UNACKED..UNACKED + 4].try_into().expect("four bytes")) } else { 0 }
+    let result =
+        unsafe { libc::getsockopt(fd, libc::IPPROTO_TCP, libc::TCP_INFO, info.as_mut_ptr().cast(), &mut length) };
+    (result == 0).then_some(info)
 }
 
 fn check(result: libc::c_int) -> io::Result<libc::c_int> {

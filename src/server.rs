@@ -2,6 +2,7 @@
 
 use crate::guard::Refused;
 use crate::head::{self, Connection, Head};
+use crate::lock::lock;
 use crate::logging;
 use crate::metrics::RequestSeries;
 use crate::os;
@@ -90,7 +91,7 @@ impl Server {
 
     /// Why requests are no longer received, if so.
     pub fn fault(&self) -> Option<String> {
-        self.fault.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).clone()
+        lock(&self.fault).clone()
     }
 
     /// Lets every worker end after its batch, then answers here what still waits.
@@ -124,8 +125,7 @@ impl Server {
                 Err(_) if self.is_stopping.load(SeqCst) => {}
                 // tiny_http's accept thread has ended, and with it every new connection.
                 Err(error) => {
-                    let mut fault = self.fault.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-                    *fault = Some(format!("connections can no longer be accepted: {error}"));
+                    *lock(&self.fault) = Some(format!("connections can no longer be accepted: {error}"));
                     os::wake();
                 }
             }
@@ -189,10 +189,11 @@ impl<'a> Worker<'a> {
             return drop_quietly(request);
         }
         let method = method(request.method());
-        if method == Method::Post && Head::of(&request).refusal.is_none() {
+        let head = Head::of(&request);
+        if method == Method::Post && head.refusal.is_none() {
             return self.answer_in_turn(request, peer, read, began);
         }
-        let prepared = self.prepare(&Head::of(&request), method, request.url(), peer, read);
+        let prepared = self.prepare(&head, method, request.url(), peer, read);
         self.send(request, peer, prepared.refusal);
         self.finish(prepared, began);
     }

@@ -3,6 +3,7 @@
 use crate::day::Day;
 use crate::entry::Entry;
 use crate::hash::fnv1a;
+use crate::lock::lock;
 use crate::metrics::Metrics;
 use crate::mood::Mood;
 use crate::store::{Found, Outage, Store};
@@ -221,9 +222,4 @@ impl Service {
 
 fn mood_key(day: Day) -> String {
     format!("mood:{}", day.date)
-}
-
-/// A panic while one of these locks was held leaves a whole value behind: each is replaced in one assignment.
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }

@@ -1,6 +1,7 @@
 //! The embedded store: the semantics of the Redis one, for a service that runs alone.
 
 use super::{Change, Found, Outage, Store};
+use crate::lock::lock;
 use chrono::{DateTime, Utc};
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard};
@@ -19,7 +20,7 @@ impl MemoryStore {
     /// The values that have not expired.
     fn live(&self) -> MutexGuard<'_, HashMap<String, Value>> {
         // A panic while the lock was held leaves the map whole: every change to it is one insert.
-        let mut values = self.values.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let mut values = lock(&self.values);
         let now = Utc::now();
         values.retain(|_, value| now < value.ends_at);
         values

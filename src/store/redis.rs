@@ -5,6 +5,7 @@
 //! lives only as long as the outage asks Redis again and closes the breaker.
 
 use super::{Change, Found, Outage, Store};
+use crate::lock::lock;
 use crate::metrics::Metrics;
 use chrono::{DateTime, Utc};
 use r2d2::{ManageConnection, Pool};
@@ -225,13 +226,13 @@ impl Breaker {
         if !self.is_open.load(SeqCst) {
             return Ok(());
         }
-        let outage = self.outage.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).clone();
+        let outage = lock(&self.outage).clone();
         Err(outage.unwrap_or(Outage { reason: "Redis is away".into() }))
     }
 
     /// Gives true to the one caller that opened it.
     fn open(&self, outage: &Outage) -> bool {
-        let mut reason = self.outage.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let mut reason = lock(&self.outage);
         if self.is_open.swap(true, SeqCst) {
             return false;
         }
@@ -245,7 +246,7 @@ impl Breaker {
     }
 
     fn note_refusal(&self, outage: &Outage) {
-        let mut last = self.last_refusal.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let mut last = lock(&self.last_refusal);
         if last.is_none_or(|at| at.elapsed() > Self::REFUSAL_PAUSE) {
             *last = Some(Instant::now());
             log::warn!("{}; answering without it", outage.reason);
