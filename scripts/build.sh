@@ -31,7 +31,7 @@ while (($#)); do
 done
 
 need_docker
-$offline || can_pull_builder || offline=true
+$offline || can_have "$(env_value BUILDER_IMAGE)" || offline=true
 if $offline && [[ -n $platform && $platform != linux/$(dpkg --print-architecture 2>/dev/null || uname -m) ]]; then
   die "without a registry only this machine's own architecture can be built"
 fi

@@ -3,21 +3,9 @@
 
 readonly OFFLINE_LABEL=mood.offline
 readonly OFFLINE_BASE=mood-of-the-day-debian
-readonly OFFLINE_BUILDER=mood-of-the-day-builder
+readonly OFFLINE_BUILDER_BASE=mood-of-the-day-builder-base
 # 1 MiB: what the image may have.
 readonly IMAGE_LIMIT=1048576
-
-# env_value NAME: a value of the environment, else of .env.
-env_value() {
-  if [[ -n ${!1+set} ]]; then printf '%s' "${!1}"; else sed -n "s/^$1=//p" "$ROOT/.env"; fi
-}
-
-# can_pull_builder: whether the official builder is here or can be had.
-can_pull_builder() {
-  local builder
-  builder=$(env_value BUILDER_IMAGE)
-  image_exists "$builder" || timeout 120 docker pull -q "$builder" >/dev/null 2>&1
-}
 
 image_exists() { docker image inspect "$1" >/dev/null 2>&1; }
 image_label() { docker image inspect -f "{{index .Config.Labels \"$2\"}}" "$1" 2>/dev/null || true; }
@@ -28,12 +16,10 @@ source_hash() {
     xargs -0 sha256sum | sha256sum | cut -c1-16)
 }
 
-# registry_answers: whether the images we do not build can be had.
-registry_answers() {
-  local image
-  image=$(env_value REDIS_IMAGE)
-  image_exists "$image" && [[ -z $(image_label "$image" $OFFLINE_LABEL) ]] && return
-  timeout 60 docker pull -q "$image" >/dev/null 2>&1
+# can_have IMAGE: whether the official image of this name is here or can be pulled.
+can_have() {
+  if image_exists "$1" && [[ -z $(image_label "$1" $OFFLINE_LABEL) ]]; then return; fi
+  timeout 120 docker pull -q "$1" >/dev/null 2>&1
 }
 
 # is_offline_installed: whether the images from Debian packages are all there already.
@@ -57,17 +43,23 @@ need_debian_tools() {
   DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
 }
 
-# debian_image NAME PACKAGES: makes an image of Debian's testing release with these packages.
-debian_image() {
-  local name=$1 packages=$2 mirror keyring=/usr/share/keyrings/debian-archive-keyring.gpg
-  [[ $(id -u) == 0 ]] || die "no registry answers; building the images from Debian packages needs root: sudo $0"
+# debian_tar VARIANT PACKAGES: a tar of Debian's testing release with these packages; variants are mmdebstrap's.
+debian_tar() {
+  local variant=$1 packages=$2 mirror keyring=/usr/share/keyrings/debian-archive-keyring.gpg
   # Where this machine gets its own packages.
   mirror=$(cat /etc/apt/sources.list /etc/apt/sources.list.d/*.sources /etc/apt/sources.list.d/*.list 2>/dev/null |
     grep -oE 'https?://[^ ]*/debian/?( |$)' | head -n 1 | tr -d ' ' || true)
   # The mirror may be stale, and a testing release has no old signature that could mislead anybody for long.
-  mmdebstrap --quiet --variant=minbase --include="$packages" --aptopt='Acquire::Check-Valid-Until "false"' forky - \
-    ${mirror:+"deb [signed-by=$keyring] $mirror forky main"} 2>/dev/null |
-    docker import - "$name" >/dev/null || die "the image $name could not be made from Debian packages: is a mirror reachable?"
+  mmdebstrap --quiet --variant="$variant" --include="$packages" --aptopt='Acquire::Check-Valid-Until "false"' forky - \
+    ${mirror:+"deb [signed-by=$keyring] $mirror forky main"} 2>/dev/null
+}
+
+# debian_image NAME PACKAGES: makes an image of Debian's testing release with these packages.
+debian_image() {
+  local name=$1 packages=$2
+  [[ $(id -u) == 0 ]] || die "no registry answers; building the images from Debian packages needs root: sudo $0"
+  debian_tar minbase "$packages" | docker import - "$name" >/dev/null ||
+    die "the image $name could not be made from Debian packages: is a mirror reachable?"
 }
 
 # debian_tag IMAGE ENTRYPOINT [COMMAND…]: the image's official name for the Debian one, with the official entry point.
@@ -86,7 +78,7 @@ install_offline_images() {
   is_offline_installed && return
   need_debian_tools
   step "No registry: making the images from Debian packages (about a minute)"
-  busy /dev/stderr debian_image $OFFLINE_BASE nginx,redis-server,prometheus,prometheus-nginx-exporter,prometheus-redis-exporter,prometheus-alertmanager,libnginx-mod-http-js,busybox,ca-certificates
+  busy - debian_image $OFFLINE_BASE nginx,redis-server,prometheus,prometheus-nginx-exporter,prometheus-redis-exporter,prometheus-alertmanager,libnginx-mod-http-js,busybox,ca-certificates
   note "nginx, redis, prometheus and the exporters, under the names of .env"
   debian_tag "$(env_value NGINX_IMAGE)" /usr/sbin/nginx "ln -s /usr/bin/busybox /usr/bin/wget"
   debian_tag "$(env_value REDIS_IMAGE)" /usr/bin/redis-server
@@ -97,17 +89,17 @@ install_offline_images() {
   debian_tag "$(env_value REDIS_EXPORTER_IMAGE)" /usr/bin/prometheus-redis-exporter
 }
 
-# install_offline_builder: a stand-in for the official Rust image, with all crates inside.
+# install_offline_builder: a stand-in for the official Rust image, under its name, with all crates inside.
 install_offline_builder() {
   local lock image context
   lock=$(cat "$ROOT/Cargo.lock" "$ROOT"/offline/* | sha256sum | cut -c1-16)
-  image=$OFFLINE_BUILDER:latest
-  [[ $(image_label $image mood.lock) == "$lock" ]] && return
+  image=$(env_value BUILDER_IMAGE)
+  [[ $(image_label "$image" mood.lock) == "$lock" ]] && return
   need_debian_tools
   has cargo || die "no registry answers; to build the app's image from Debian packages install cargo, for fetching the crates: apt-get install cargo"
-  if ! image_exists $OFFLINE_BUILDER-base:latest; then
+  if ! image_exists $OFFLINE_BUILDER_BASE; then
     step "No registry: making a Rust builder from Debian packages (about two minutes)"
-    busy /dev/stderr debian_image $OFFLINE_BUILDER-base:latest rustc,cargo,rust-src,musl-tools,ca-certificates,libunwind-21-dev
+    busy - debian_image $OFFLINE_BUILDER_BASE rustc,cargo,rust-src,musl-tools,ca-certificates,libunwind-21-dev
   fi
   step "Fetching the crates for the builder"
   context=$(mktemp -d)
@@ -118,24 +110,22 @@ install_offline_builder() {
   cp "$ROOT"/offline/* "$context"
   rm -rf "$context/vendor"
   DOCKER_BUILDKIT=0 busy /dev/null docker build -f "$context/builder.Dockerfile" --label mood.lock="$lock" \
-    --label $OFFLINE_LABEL=1 --build-arg "BASE=$OFFLINE_BUILDER-base:latest" -t "$image" "$context" ||
+    --label $OFFLINE_LABEL=1 --build-arg BASE=$OFFLINE_BUILDER_BASE -t "$image" "$context" ||
     die "the builder's image could not be made"
   rm -rf "$context"
 }
 
 # build_app OFFLINE [OPTION…]: the app's image, from the sources as they are; options go to docker build.
 build_app() {
-  local offline=$1 arguments=("${@:2}")
+  local offline=$1 log arguments=("${@:2}")
+  arguments+=(--build-arg "BUILDER=$(env_value BUILDER_IMAGE)")
   arguments+=(--build-arg GIT_COMMIT="$(git -C "$ROOT" rev-parse --short=12 HEAD 2>/dev/null || echo unknown)")
   arguments+=(--build-arg SOURCE="$(source_hash)")
   if $offline; then
     install_offline_builder
-    arguments+=(--build-arg "BUILDER=$OFFLINE_BUILDER:latest" --network none)
-  else
-    arguments+=(--build-arg "BUILDER=$(env_value BUILDER_IMAGE)")
+    arguments+=(--network none)
   fi
   step "Building $(env_value APP_IMAGE) (one to three minutes the first time)"
-  local log
   log=$(mktemp)
   if ! busy "$log" docker build "${arguments[@]}" -f "$ROOT/Dockerfile.scratch" -t "$(env_value APP_IMAGE)" "$ROOT"; then
     tail -n 20 "$log" >&2

@@ -31,6 +31,11 @@ usage_error() {
   exit 2
 }
 
+# env_value NAME: a value of the environment, else of .env.
+env_value() {
+  if [[ -n ${!1+set} ]]; then printf '%s' "${!1}"; else sed -n "s/^$1=//p" "$ROOT/.env"; fi
+}
+
 has() { command -v "$1" >/dev/null 2>&1; }
 
 # need COMMAND PACKAGE: dies with the line to type if COMMAND is missing.
@@ -65,11 +70,11 @@ human() {
   }'
 }
 
-# busy LOG COMMAND…: runs it, its output into LOG; on a terminal, counts the seconds meanwhile.
+# busy LOG COMMAND…: runs it, its output into LOG (-: where ours goes); on a terminal, counts the seconds meanwhile.
 busy() {
   local log=$1 began=$SECONDS pid status=0
   shift
-  "$@" >"$log" 2>&1 &
+  if [[ $log == - ]]; then "$@" & else "$@" >"$log" 2>&1 & fi
   pid=$!
   while [[ -t 1 ]] && kill -0 "$pid" 2>/dev/null; do
     printf '\r%s    %d s%s' "$DIM" $((SECONDS - began)) "$RESET"

@@ -75,7 +75,7 @@ check_neighbours "$replicas"
 skipped=()
 if $offline || is_offline_installed; then
   offline=true
-elif ! registry_answers; then
+elif ! can_have "$(env_value REDIS_IMAGE)"; then
   offline=true
 fi
 if $offline; then
@@ -88,7 +88,7 @@ if $offline; then
 fi
 app_image=$(env_value APP_IMAGE)
 if $build || [[ $(image_label "$app_image" mood.source) != "$(source_hash)" ]]; then
-  if ! $offline && can_pull_builder; then build_app false; else build_app true; fi
+  if ! $offline && can_have "$(env_value BUILDER_IMAGE)"; then build_app false; else build_app true; fi
 fi
 
 step "Starting $replicas replica(s) and what stands around them"

@@ -2,7 +2,7 @@
 # Checks the HTTP contract of a deployment with curl alone, a line a check. Exits with the number of failures.
 #
 # Usage: scripts/smoke.sh [URL]
-#   URL      default http://localhost:8080; any deployment, with Nginx in front or not
+#   URL      any deployment, with Nginx in front or not (default: the stack of scripts/run.sh, http://localhost:8080)
 #   --help   this text
 
 # shellcheck source=scripts/lib.sh
@@ -13,7 +13,7 @@ case ${1:-} in
   -*) usage_error "unknown argument '$1'" ;;
 esac
 need curl curl
-url=${1:-http://localhost:$(sed -n 's/^HTTP_PORT=//p' "$ROOT/.env")}
+url=${1:-http://localhost:$(env_value HTTP_PORT)}
 url=${url%/}
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT

@@ -30,8 +30,10 @@ arguments=(down --remove-orphans)
 COMPOSE_PROFILES=grafana,alertmanager compose "${arguments[@]}" 2>&1 | grep -v '^Removing\|^Stopping\|^Network\|^Volume' | grep -i error || true
 if $purge; then
   step "Removing the images that were built here"
-  mapfile -t ours < <(docker images -q --filter "label=$OFFLINE_LABEL"; docker images -q --filter label=mood.source
-    docker images -q $OFFLINE_BASE; docker images -q $OFFLINE_BUILDER; docker images -q $OFFLINE_BUILDER-base)
-  ((${#ours[@]} == 0)) || printf '%s\n' "${ours[@]}" | sort -u | xargs docker rmi -f >/dev/null
+  # Those that were made from others first.
+  mapfile -t ours < <(for label in mood.source mood.stage $OFFLINE_LABEL; do docker images -q --filter label="$label"; done
+    docker images -q $OFFLINE_BASE; docker images -q $OFFLINE_BUILDER_BASE)
+  ((${#ours[@]} == 0)) || printf '%s\n' "${ours[@]}" | awk '!seen[$0]++' | xargs docker rmi -f >/dev/null ||
+    die "some images are in use by another stack: stop that one first, with its COMPOSE_PROJECT_NAME"
 fi
 say "stopped"

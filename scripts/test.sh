@@ -122,12 +122,14 @@ stack_tests() {
   if [[ ! -x $python ]]; then
     python3 -m venv "$ROOT/target/test-venv"
   fi
-  "$python" -m pip -q --disable-pip-version-check install 'selenium>=4.20,<5' 'grafana-foundation-sdk==1769699379!11.6.0' pyyaml
+  install_python_packages
   check "stack" python_tests test_stack
   check "page in a browser" python_tests test_page
   check "scripts" python_tests test_scripts
   check "alerts" python_tests test_alerts
   check "dashboard" python_tests test_dashboard
+  check "dashboard and alerts by Grafana 11.6's schema" older_schema_tests
+  check "Compose as typed" compose_tests
   check "tear down" tear_down
   trap - EXIT
 }
@@ -146,6 +148,35 @@ image_tests() {
 promtool_tests() {
   local promtool=(docker run --rm -v "$ROOT:/rules:ro" -w /rules/tests --entrypoint promtool "$(env_value PROMETHEUS_IMAGE)")
   "${promtool[@]}" check rules ../alerts.yml && "${promtool[@]}" test rules alerts.yml
+}
+
+# Grafana's schemas for the pinned version have no release of their own: it lies between these two.
+install_python_packages() {
+  local pip=("$python" -m pip -q --disable-pip-version-check install)
+  "${pip[@]}" 'selenium>=4.20,<5' pyyaml grafana-foundation-sdk==1769699241
+  [[ -d target/sdk-11.6 ]] || "${pip[@]}" --no-deps --target target/sdk-11.6 'grafana-foundation-sdk==1769699379!11.6.0'
+}
+
+# compose_tests: with the machine's Compose, and with v2 in any case: Debian testing's, unpacked, where there is none.
+compose_tests() {
+  local config=${DOCKER_CONFIG:-$HOME/.docker}
+  if ! docker compose version >/dev/null 2>&1; then
+    config=$ROOT/target/compose-v2
+    [[ -x $config/cli-plugins/docker-compose ]] || (unpack_compose_v2 "$config/cli-plugins") || return 1
+  fi
+  DOCKER_CONFIG=$config python_tests test_compose
+}
+
+unpack_compose_v2() {
+  need_debian_tools
+  mkdir -p "$1"
+  debian_tar extract docker-compose | tar -xO ./usr/libexec/docker/cli-plugins/docker-compose >"$1/unfinished" &&
+    chmod +x "$1/unfinished" && mv "$1/unfinished" "$1/docker-compose"
+}
+
+older_schema_tests() {
+  PYTHONPATH=$ROOT/target/sdk-11.6 python_tests test_dashboard.Form &&
+    PYTHONPATH=$ROOT/target/sdk-11.6 python_tests test_alerts.Provisioned
 }
 
 python_tests() { (cd tests/stack && "$python" -m unittest -v "$1"); }
