@@ -131,6 +131,11 @@ stack_tests() {
   check "dashboard and alerts by Grafana 11.6's schema" older_schema_tests
   check "Compose as typed" compose_tests
   check "tear down" tear_down
+  if [[ -n ${CI:-} ]]; then
+    check "purge" purge
+  else
+    skip "scripts/stop.sh --purge: the next run would have to make all images again (CI=true tests it)"
+  fi
   trap - EXIT
 }
 
@@ -183,6 +188,12 @@ python_tests() { (cd tests/stack && "$python" -m unittest -v "$1"); }
 
 tear_down() {
   scripts/stop.sh && [[ -z $(docker ps -aq --filter label=com.docker.compose.project=mood-test) ]]
+}
+
+purge() {
+  scripts/stop.sh --purge &&
+    [[ -z $(docker images -q --filter label=mood.source; docker images -q --filter "label=$OFFLINE_LABEL") ]] &&
+    [[ -z $(docker volume ls -q --filter label=com.docker.compose.project=mood-test) ]]
 }
 
 check "format" cargo fmt --check
