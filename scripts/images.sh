@@ -1,7 +1,9 @@
 # Where the images come from: a registry, or Debian packages where none answers. Sourced by the scripts.
 # shellcheck shell=bash disable=SC2034
 
+# Its value is the recipe's version: raise it when the images must be made anew.
 readonly OFFLINE_LABEL=mood.offline
+readonly OFFLINE_VERSION=2
 readonly OFFLINE_BASE=mood-of-the-day-debian
 readonly OFFLINE_BUILDER_BASE=mood-of-the-day-builder-base
 # 1 MiB: what the image may have.
@@ -26,7 +28,7 @@ can_have() {
 is_offline_installed() {
   local name
   for name in NGINX REDIS PROMETHEUS NGINX_EXPORTER REDIS_EXPORTER ALERTMANAGER; do
-    [[ -n $(image_label "$(env_value ${name}_IMAGE)" $OFFLINE_LABEL) ]] || return 1
+    [[ $(image_label "$(env_value ${name}_IMAGE)" $OFFLINE_LABEL) == "$OFFLINE_VERSION" ]] || return 1
   done
 }
 
@@ -67,7 +69,7 @@ debian_tag() {
   local image=$1 entrypoint=$2
   shift 2
   {
-    printf 'FROM %s\nLABEL %s=1\n' $OFFLINE_BASE $OFFLINE_LABEL
+    printf 'FROM %s\nLABEL %s=%s\n' $OFFLINE_BASE $OFFLINE_LABEL $OFFLINE_VERSION
     if (($#)); then printf 'RUN %s\n' "$*"; fi
     printf 'ENTRYPOINT ["%s"]\n' "$entrypoint"
   } | DOCKER_BUILDKIT=0 docker build -q -t "$image" - >/dev/null 2>&1 || die "the image $image could not be made"
@@ -80,11 +82,13 @@ install_offline_images() {
   step "No registry: making the images from Debian packages (about a minute)"
   busy - debian_image $OFFLINE_BASE nginx,redis-server,prometheus,prometheus-nginx-exporter,prometheus-redis-exporter,prometheus-alertmanager,libnginx-mod-http-js,busybox,ca-certificates
   note "nginx, redis, prometheus and the exporters, under the names of .env"
-  debian_tag "$(env_value NGINX_IMAGE)" /usr/sbin/nginx "ln -s /usr/bin/busybox /usr/bin/wget"
+  # The official images have a wget, for the health checks.
+  local wget="ln -s /usr/bin/busybox /usr/bin/wget"
+  debian_tag "$(env_value NGINX_IMAGE)" /usr/sbin/nginx "$wget"
   debian_tag "$(env_value REDIS_IMAGE)" /usr/bin/redis-server
   # The official image has a folder of its own that its user may write to; a volume takes over its owner.
-  debian_tag "$(env_value PROMETHEUS_IMAGE)" /bin/prometheus "ln -s /usr/bin/busybox /usr/bin/wget && mkdir /prometheus && chown 65534:65534 /prometheus"
-  debian_tag "$(env_value ALERTMANAGER_IMAGE)" /usr/bin/prometheus-alertmanager
+  debian_tag "$(env_value PROMETHEUS_IMAGE)" /bin/prometheus "$wget && mkdir /prometheus && chown 65534:65534 /prometheus"
+  debian_tag "$(env_value ALERTMANAGER_IMAGE)" /usr/bin/prometheus-alertmanager "$wget"
   debian_tag "$(env_value NGINX_EXPORTER_IMAGE)" /usr/bin/prometheus-nginx-exporter
   debian_tag "$(env_value REDIS_EXPORTER_IMAGE)" /usr/bin/prometheus-redis-exporter
 }
@@ -110,7 +114,7 @@ install_offline_builder() {
   cp "$ROOT"/offline/* "$context"
   rm -rf "$context/vendor"
   DOCKER_BUILDKIT=0 busy /dev/null docker build -f "$context/builder.Dockerfile" --label mood.lock="$lock" \
-    --label $OFFLINE_LABEL=1 --build-arg BASE=$OFFLINE_BUILDER_BASE -t "$image" "$context" ||
+    --label $OFFLINE_LABEL=$OFFLINE_VERSION --build-arg BASE=$OFFLINE_BUILDER_BASE -t "$image" "$context" ||
     die "the builder's image could not be made"
   rm -rf "$context"
 }

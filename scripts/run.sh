@@ -42,11 +42,13 @@ run_alone() {
 
 # --- Checks: nothing is changed yet ---
 
+# check_port SERVICE NAME: whether the port in variable NAME is free, unless our own SERVICE holds it.
 check_port() {
   local port
-  port=$(env_value "$1")
+  [[ -z $(containers "$1") ]] || return 0
+  port=$(env_value "$2")
   if (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null; then
-    die "port $port is in use by something else: stop that, or choose another with $1=… scripts/run.sh"
+    die "port $port is in use by something else: stop that, or choose another with $2=… scripts/run.sh"
   fi
 }
 
@@ -61,11 +63,9 @@ check_space() {
 has docker || run_alone
 need_docker
 compose version >/dev/null
-if [[ -z $(containers nginx) ]]; then
-  check_port HTTP_PORT
-  check_port PROMETHEUS_PORT
-  check_space
-fi
+check_port nginx HTTP_PORT
+check_port prometheus PROMETHEUS_PORT
+[[ -n $(containers nginx) ]] || check_space
 running=$(replica_count)
 replicas=${replicas:-$((running > 0 ? running : 1))}
 check_neighbours "$replicas"
@@ -80,9 +80,11 @@ elif ! can_have "$(env_value REDIS_IMAGE)"; then
 fi
 if $offline; then
   install_offline_images
-  if ! image_exists "$(env_value GRAFANA_IMAGE)"; then
+  profiles=$(env_value COMPOSE_PROFILES)
+  if [[ ,$profiles, == *,grafana,* ]] && ! image_exists "$(env_value GRAFANA_IMAGE)"; then
     # Debian has no Grafana.
-    export COMPOSE_PROFILES=
+    COMPOSE_PROFILES=$(tr , '\n' <<<"$profiles" | grep -vx grafana | paste -sd, || true)
+    export COMPOSE_PROFILES
     skipped+=("Grafana: no registry answers and Debian does not have it")
   fi
 fi
@@ -90,6 +92,11 @@ app_image=$(env_value APP_IMAGE)
 if $build || [[ $(image_label "$app_image" mood.source) != "$(source_hash)" ]]; then
   if ! $offline && can_have "$(env_value BUILDER_IMAGE)"; then build_app false; else build_app true; fi
 fi
+
+# Now it is clear whether Grafana starts.
+for service in grafana alertmanager; do
+  [[ ,$(env_value COMPOSE_PROFILES), != *,$service,* ]] || check_port $service "${service^^}_PORT"
+done
 
 step "Starting $replicas replica(s) and what stands around them"
 start_replicas "$replicas"

@@ -8,7 +8,7 @@ import tempfile
 import unittest
 from pathlib import Path
 
-from stack import ROOT, fetch, wait_for
+from stack import ROOT, docker, fetch, wait_for
 
 
 def run(name, *arguments, **environment):
@@ -45,6 +45,27 @@ class Mistakes(unittest.TestCase):
             port = str(server.getsockname()[1])
             result = run("run.sh", COMPOSE_PROJECT_NAME="mood-nobody", HTTP_PORT=port)
         self.assert_one_sentence(result, port, "in use", "HTTP_PORT=")
+
+    def assert_refused_after(self, preparation, *words):
+        """run.sh says so in a mount namespace where `preparation` was done."""
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            port = str(server.getsockname()[1])
+        command = f"{preparation} && exec {ROOT}/scripts/run.sh"
+        environment = os.environ | {"COMPOSE_PROJECT_NAME": "mood-nobody", "HTTP_PORT": port, "PROMETHEUS_PORT": port}
+        result = subprocess.run(
+            ["unshare", "--mount", "sh", "-c", command], capture_output=True, text=True, timeout=60, env=environment
+        )
+        self.assert_one_sentence(result, *words)
+
+    def test_a_full_disk_is_named_with_the_way_out(self):
+        root = docker("info", "-f", "{{.DockerRootDir}}")
+        self.assert_refused_after(f"mount -t tmpfs -o size=50m tmpfs {root}", "50 MB are free", "docker system prune")
+
+    def test_too_little_memory_is_named_with_the_way_out(self):
+        with tempfile.NamedTemporaryFile("w") as file:
+            file.write("MemTotal: 1000000 kB\nMemAvailable: 102400 kB\n")
+            file.flush()
+            self.assert_refused_after(f"mount --bind {file.name} /proc/meminfo", "100 MB of memory", "stop something")
 
     def test_a_dead_daemon_is_named_with_the_way_out(self):
         for name in ("run.sh", "stop.sh"):
