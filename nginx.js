@@ -1,5 +1,7 @@
-// Counts answers by status, and tries that failed upstream: what stub_status does not tell. For Prometheus.
-// The counts live in shared memory, so both workers count into the same ones; a restart starts at zero.
+// What Nginx does not do by itself: counts for Prometheus, and alerts that nobody else takes.
+//
+// Counts answers by status, and tries that failed upstream: what stub_status does not tell. The counts live in shared
+// memory, so both workers count into the same ones; a restart starts at zero.
 
 const STATUSES = 'statuses';
 const TRIES = 'tries';
@@ -22,7 +24,7 @@ function metrics(r) {
         '# TYPE nginx_responses_total counter',
     ];
     // A rate over a series that appears with its first event misses that event: these start at zero.
-    const statuses = { 200: 0, 429: 0, 502: 0, 504: 0 };
+    const statuses = { 200: 0, 429: 0, 500: 0, 502: 0, 503: 0, 504: 0 };
     ngx.shared[STATUSES].items().forEach((pair) => { statuses[pair[0]] = pair[1]; });
     Object.keys(statuses).forEach((status) => lines.push(`nginx_responses_total{status="${status}"} ${statuses[status]}`));
     lines.push(
@@ -35,4 +37,28 @@ function metrics(r) {
     r.return(200, lines.join('\n') + '\n');
 }
 
-export default { count, metrics };
+// Takes the webhook of Alertmanager or Grafana and writes each alert as a line into the log.
+function alerts(r) {
+    let received;
+    try {
+        received = JSON.parse(r.requestText).alerts;
+    } catch (error) {
+        received = null;
+    }
+    if (!Array.isArray(received)) {
+        r.return(400, '{"error":"this is no alert webhook"}');
+        return;
+    }
+    const ts = new Date().toISOString();
+    r.variables.alert_lines = received.map((alert) => {
+        const labels = alert.labels || {};
+        const annotations = alert.annotations || {};
+        return JSON.stringify({
+            ts, msg: 'alert', status: alert.status, alertname: labels.alertname, severity: labels.severity,
+            summary: annotations.summary, description: annotations.description, runbook: annotations.runbook_url,
+        });
+    }).join('\n');
+    r.return(204);
+}
+
+export default { count, metrics, alerts };

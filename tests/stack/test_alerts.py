@@ -8,7 +8,8 @@ import unittest
 import yaml
 from grafana_foundation_sdk.models.alerting import Query, Rule
 
-from stack import PROMETHEUS, ROOT, SETTINGS, compose, containers, docker, fetch, query, script, wait_for
+from stack import PROJECT, PROMETHEUS, ROOT, SETTINGS, compose, containers, docker, fetch, helper, query, script, wait_for
+
 
 def firing():
     alerts = json.loads(fetch("/api/v1/alerts", base=PROMETHEUS)[2])["data"]["alerts"]
@@ -118,6 +119,8 @@ class Live(unittest.TestCase):
         try:
             wait_for("NoReplica fires", lambda: "NoReplica" in firing(), 60)
             self.assertLess(time.monotonic() - began, 60)
+            self.assertEqual(fetch("/mood")[0], 502)
+            wait_for("the 502 is an error", lambda: query("mood:errors:ratio_rate5m > 0"), 30)
             wait_for("so does ReplicasFewerThanExpected", lambda: "ReplicasFewerThanExpected" in firing(), 60)
         finally:
             docker("start", *replicas)
@@ -145,8 +148,26 @@ class Live(unittest.TestCase):
                 return "DeadMansSwitch" in {alert["labels"]["alertname"] for alert in alerts}
 
             wait_for("the dead man's switch arrives", received, 90)
+            wait_for("Nginx logs it", lambda: "DeadMansSwitch" in self.alerts_in_nginx_s_log(), 90)
         finally:
             compose("rm", "-s", "-f", "alertmanager")
+
+    def alerts_in_nginx_s_log(self):
+        """The names of the alerts that came by webhook."""
+        lines = docker("logs", containers("nginx")[0]["Id"]).splitlines()
+        alerts = [json.loads(line) for line in lines if '"msg":"alert"' in line]
+        return {alert["alertname"] for alert in alerts if alert["status"] == "firing"}
+
+    def test_a_webhook_cannot_forge_a_line(self):
+        """Asked as Grafana does, from its network."""
+        url = "http://nginx:8081/alerts"
+        alert = {"status": "firing", "labels": {"alertname": 'A"}\n{"msg":"forged"}'}}
+        nginx = containers("nginx")[0]["Id"]
+        for body, accepted in ((json.dumps({"alerts": [alert]}), True), ("nonsense", False), ("{}", False)):
+            result = helper(f"{PROJECT}_observability", "wget", "-q", "-O", "-", "--post-data", body, url)
+            self.assertEqual(result.returncode == 0, accepted, body)
+        self.assertIn(alert["labels"]["alertname"], self.alerts_in_nginx_s_log())
+        self.assertNotIn('\n{"msg":"forged"}', docker("logs", nginx))
 
     def test_answers_are_counted_by_status(self):
         def total(status):
