@@ -22,16 +22,16 @@ FACTOR = {"s": (1000, "ms"), "bytes": (1 / 1048576, "MB"), "percentunit": (100, 
 
 
 def recorded(prometheus, expression, begin, end):
-    """[(labels, times in minutes, values)] of an expression over the time."""
+    """[(labels, times in minutes, values)] of an expression over the time; NaN where there was no value."""
     for name, value in {"$__rate_interval": "20s", "$interval": "1m", "$replica": ".*"}.items():
         expression = expression.replace(name, value)
     query = urllib.parse.urlencode({"query": expression, "start": begin, "end": end, "step": STEP})
     with urllib.request.urlopen(f"{prometheus}/api/v1/query_range?{query}", timeout=30) as response:
         result = json.load(response)["data"]["result"]
-    return [
-        (series["metric"], [(t - begin) / 60 for t, _ in series["values"]], [float(v) for _, v in series["values"]])
-        for series in result
-    ]
+    steps = range(begin, end + 1, STEP)
+    times = [(at - begin) / 60 for at in steps]
+    found = [(series["metric"], dict(series["values"])) for series in result]
+    return [(labels, times, [float(values.get(at, "nan")) for at in steps]) for labels, values in found]
 
 
 def legend_of(target, labels):
@@ -51,13 +51,19 @@ def colour_of(panel, legend):
 
 
 def draw(axes, panel, prometheus, begin, end):
+    lines = [
+        (legend_of(target, labels), times, values)
+        for target in panel["targets"]
+        for labels, times, values in recorded(prometheus, target["expr"], begin, end)[:8]
+    ]
     factor, unit = FACTOR.get(panel["fieldConfig"]["defaults"]["unit"], (1, ""))
-    for target in panel["targets"]:
-        for labels, times, values in recorded(prometheus, target["expr"], begin, end)[:8]:
-            legend = legend_of(target, labels)
-            axes.plot(times, [value * factor for value in values], lw=1.3, label=legend, color=colour_of(panel, legend))
+    if unit == "ms" and any(value > 10 for _, _, values in lines for value in values):
+        factor, unit = 1, "s"
+    for legend, times, values in lines:
+        axes.plot(times, [value * factor for value in values], lw=1.3, label=legend, color=colour_of(panel, legend))
     axes.set_title(panel["title"] + (f" ({unit})" if unit else ""), fontsize=10, loc="left")
-    axes.set_ylim(bottom=0)
+    # Room for the legend above the lines, by its rows.
+    axes.set_ylim(0, axes.get_ylim()[1] * (1.05 + 0.1 * -(-len(axes.lines) // 2)))
     axes.set_xlim(0, (end - begin) / 60)
     axes.grid(alpha=0.25)
     axes.tick_params(labelsize=8)

@@ -65,7 +65,9 @@ tell() {
   sleep $((chapter * $2))
 }
 
-say "Watch http://localhost:$(env_value GRAFANA_PORT), or http://localhost:$(env_value PROMETHEUS_PORT)/alerts. It takes $minutes minutes."
+where=http://localhost:$(env_value PROMETHEUS_PORT)/alerts
+[[ -z $(containers grafana) ]] || where="http://localhost:$(env_value GRAFANA_PORT), or $where"
+say "Watch $where. It takes $minutes minutes."
 tell "quiet: nobody asks" 1
 clients 4
 tell "morning: four clients" 1
