@@ -23,7 +23,7 @@ EMPTY_WHEN_WELL = {
 
 # Fields that Grafana reads and that its schema for code generation does not have.
 BESIDE_THE_SCHEMA = re.compile(
-    r"/id$|/annotations/list/\d+/(titleFormat|textFormat|step|useValueForTime)$|/templating/list/\d+/definition$"
+    r"^/id$|^/annotations/list/\d+/(titleFormat|textFormat|step|useValueForTime)$|^/templating/list/\d+/definition$"
 )
 
 
