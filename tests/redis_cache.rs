@@ -119,7 +119,7 @@ fn a_gif_is_drawn_once_for_all_replicas() {
 #[case::another_day(&["SET", "KEY", "{\"date\":\"1999-01-01\",\"mood\":\"Sunny\",\"refreshed\":0}", "EX", "1000"])]
 #[case::resembling(&["SET", "KEY", "{\"date\":\"DATE\",\"mood\":\"Sunny\",\"refreshed\":0}", "EX", "1000"])]
 #[case::empty(&["SET", "KEY", "", "EX", "1000"])]
-#[case::huge(&["SETRANGE", "KEY", "300000", "x"])]
+#[case::huge(&["SETRANGE", "KEY", "3000000", "x"])]
 #[case::no_expiry(&["PERSIST", "KEY"])]
 fn a_value_that_is_not_ours_is_replaced_counted_and_logged(#[case] command: &[&str]) {
     let redis = Redis::start();

@@ -77,7 +77,7 @@ class Page(unittest.TestCase):
                 time.sleep(2)
                 driver.find_element(By.TAG_NAME, "button").click()
                 wait_for_text(driver, "h1", lambda mood: mood != before)
-                wait_for_text(driver, "footer", lambda text: "efreshed" in text)
+                wait_for_text(driver, "footer", lambda text: "Refreshed" in text)
                 self.assertEqual(driver.current_url, URL + "/")
 
     def test_those_who_prefer_reduced_motion_see_a_still(self):

@@ -17,6 +17,11 @@ def run(name, *arguments, **environment):
     )
 
 
+def free_port():
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return str(server.getsockname()[1])
+
+
 class Mistakes(unittest.TestCase):
     def assert_one_sentence(self, result, *words, code=1):
         self.assertEqual(result.returncode, code, result.stdout + result.stderr)
@@ -48,8 +53,7 @@ class Mistakes(unittest.TestCase):
 
     def assert_refused_after(self, preparation, *words):
         """run.sh says so in a mount namespace where `preparation` was done."""
-        with socket.create_server(("127.0.0.1", 0)) as server:
-            port = str(server.getsockname()[1])
+        port = free_port()
         command = f"{preparation} && exec {ROOT}/scripts/run.sh"
         environment = os.environ | {"COMPOSE_PROJECT_NAME": "mood-nobody", "HTTP_PORT": port, "PROMETHEUS_PORT": port}
         result = subprocess.run(
@@ -91,9 +95,8 @@ class WithoutDocker(unittest.TestCase):
                     if program.name != "docker" and os.access(program, os.X_OK):
                         link.unlink(missing_ok=True)
                         link.symlink_to(program)
-            with socket.create_server(("127.0.0.1", 0)) as server:
-                port = server.getsockname()[1]
-            environment = os.environ | {"PATH": folder, "HTTP_PORT": str(port)}
+            port = free_port()
+            environment = os.environ | {"PATH": folder, "HTTP_PORT": port}
             process = subprocess.Popen(
                 [ROOT / "scripts/run.sh"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=environment
             )
