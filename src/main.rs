@@ -2,9 +2,11 @@
 //!
 //! - `main`      start-up and shut-down in the order they happen
 //! - `config`    environment → Config
-//! - `server`    tiny_http: worker threads that answer in batches
+//! - `server`    tiny_http: the listener, the life of the workers, and the drain
+//! - `worker`    takes requests in batches, has each answered, sends the answers
 //! - `guard`     what tiny_http leaves unbounded: starved, idle, slow and stuck connections
 //! - `head`      what is read out of a request's head, and which requests are refused
+//! - `flood`     which connections send faster than anybody can answer
 //! - `routes`    request → Reply
 //! - `service`   the mood of today: clock, store and catalogue
 //! - `store`     the Redis store and the embedded one
@@ -14,16 +16,19 @@
 //! - `page`      mood → HTML
 //! - `day`       time zone, today, its end
 //! - `metrics`   every metric; `process` those of the process
+//! - `response`  Reply → bytes; `access_log` Reply → log line
 //! - `logging`   JSON lines
 //! - `command`   the command line: --help, --version, healthcheck
 //! - `lock`      locks that outlive a panic
 //! - `os`, `heap` system calls and the allocator's alarm; all `unsafe` is there
 
+mod access_log;
 mod build;
 mod command;
 mod config;
 mod day;
 mod entry;
+mod flood;
 mod gif;
 mod guard;
 mod hash;
@@ -36,10 +41,12 @@ mod mood;
 mod os;
 mod page;
 mod process;
+mod response;
 mod routes;
 mod server;
 mod service;
 mod store;
+mod worker;
 
 use config::Config;
 use guard::{Guard, Refused};

@@ -106,7 +106,8 @@ impl Route {
     }
 }
 
-pub struct Asked<'a> {
+/// What decides the answer to a request.
+pub struct Request<'a> {
     pub method: Method,
     pub path: &'a str,
     pub accept: Option<&'a str>,
@@ -168,9 +169,9 @@ impl Reply {
 }
 
 impl App {
-    pub fn answer(&self, asked: &Asked, batch: &mut BatchRead) -> Reply {
-        let route = Route::of(asked.path);
-        let is_allowed = if route == Route::Refresh { asked.method == Method::Post } else { asked.method.reads() };
+    pub fn answer(&self, request: &Request, batch: &mut BatchRead) -> Reply {
+        let route = Route::of(request.path);
+        let is_allowed = if route == Route::Refresh { request.method == Method::Post } else { request.method.reads() };
         if !is_allowed && route != Route::Unknown {
             return Reply::error(405, "this path does not have that method").with_headers(match route.allow() {
                 "POST" => "Allow: POST\r\n",
@@ -178,10 +179,10 @@ impl App {
             });
         }
         match route {
-            Route::Root if prefers_html(asked.accept) => self.page(asked, batch),
-            Route::Root | Route::Mood => self.mood(asked, batch),
-            Route::Gif => self.gif(asked),
-            Route::Refresh => self.refresh(asked, batch),
+            Route::Root if prefers_html(request.accept) => self.page(request, batch),
+            Route::Root | Route::Mood => self.mood(request, batch),
+            Route::Gif => self.gif(request),
+            Route::Refresh => self.refresh(request, batch),
             Route::Health => self.health(),
             Route::Livez => Reply::new(200, JSON, Body::Text(r#"{"status":"ok"}"#)).with_headers(NO_STORE),
             Route::Readyz if self.draining.load(SeqCst) => {
@@ -203,25 +204,25 @@ impl App {
         (entry, cache)
     }
 
-    fn mood(&self, asked: &Asked, batch: &mut BatchRead) -> Reply {
+    fn mood(&self, request: &Request, batch: &mut BatchRead) -> Reply {
         let (entry, cache) = self.today(batch);
         let etag = format!("\"{}-{}-{:08x}\"", entry.date, entry.refreshed, entry.mood.gif_version);
         let reply = Reply::new(200, JSON, Body::Entry(entry));
-        conditional(asked, etag, reply.with_headers(NO_CACHE).with_cache(cache))
+        conditional(request, etag, reply.with_headers(NO_CACHE).with_cache(cache))
     }
 
-    fn page(&self, asked: &Asked, batch: &mut BatchRead) -> Reply {
+    fn page(&self, request: &Request, batch: &mut BatchRead) -> Reply {
         let (entry, cache) = self.today(batch);
         // Weak: the page also says which replica served it, and two pages of one mood may differ in that.
         let etag =
             format!("W/\"{}-{}-{:08x}-{}\"", entry.date, entry.refreshed, entry.mood.gif_version, build::VERSION);
         let reply = Reply::new(200, HTML, Body::Bytes(page::render(&entry, &self.host, cache)));
-        conditional(asked, etag, reply.with_headers(page::HEADERS).with_cache(cache))
+        conditional(request, etag, reply.with_headers(page::HEADERS).with_cache(cache))
     }
 
-    fn gif(&self, asked: &Asked) -> Reply {
+    fn gif(&self, request: &Request) -> Reply {
         const IMMUTABLE: &str = "Cache-Control: public, max-age=31536000, immutable\r\n";
-        let Some((mood, is_still)) = gif_named(asked.path) else {
+        let Some((mood, is_still)) = gif_named(request.path) else {
             return Reply::error(404, "there is no GIF of this name");
         };
         let etag = format!("\"{}{}\"", mood.gif_name(), if is_still { "-still" } else { "" });
@@ -232,23 +233,23 @@ impl App {
             self.metrics.cache_request(cache.label());
             Reply::new(200, "image/gif", Body::Shared(bytes)).with_cache(cache)
         };
-        conditional(asked, etag, reply.with_headers(IMMUTABLE))
+        conditional(request, etag, reply.with_headers(IMMUTABLE))
     }
 
-    fn refresh(&self, asked: &Asked, batch: &mut BatchRead) -> Reply {
+    fn refresh(&self, request: &Request, batch: &mut BatchRead) -> Reply {
         // Whoever comes after this one, also in the same batch, must see the new mood.
         batch.0 = None;
         match self.service.refresh() {
-            Ok(_) if prefers_html(asked.accept) => {
+            Ok(_) if prefers_html(request.accept) => {
                 let reply = Reply::new(303, HTML, Body::Empty).with_cache(Cache::Miss);
                 reply.with_headers("Location: /\r\nCache-Control: no-store\r\n")
             }
             Ok(entry) => Reply::new(200, JSON, Body::Entry(entry)).with_headers(NO_STORE).with_cache(Cache::Miss),
-            Err(outage) => {
+            Err(error) => {
                 let headers = "Retry-After: 2\r\nCache-Control: no-store\r\n";
-                let reply = match prefers_html(asked.accept) {
+                let reply = match prefers_html(request.accept) {
                     true => Reply::new(503, HTML, Body::Text(page::REFRESH_FAILED)),
-                    false => Reply::error(503, &format!("the mood cannot be replaced now: {}", outage.reason)),
+                    false => Reply::error(503, &format!("the mood cannot be replaced now: {}", error.reason)),
                 };
                 reply.with_headers(headers).with_cache(Cache::Bypass)
             }
@@ -258,7 +259,7 @@ impl App {
     fn health(&self) -> Reply {
         let (status, word, redis) = match self.service.store_state() {
             Ok(state) => (200, "ok", state.to_owned()),
-            Err(outage) => (503, "unavailable", outage.reason),
+            Err(error) => (503, "unavailable", error.reason),
         };
         json(status, &[("status", word), ("redis", &redis)]).with_headers(NO_STORE)
     }
@@ -289,9 +290,9 @@ fn gif_named(path: &str) -> Option<(&'static mood::Mood, bool)> {
 }
 
 /// 304 without a body where the client has this very answer (RFC 9110, section 13.1.2: the weak comparison).
-fn conditional(asked: &Asked, etag: String, reply: Reply) -> Reply {
+fn conditional(request: &Request, etag: String, reply: Reply) -> Reply {
     let opaque = |tag: &str| tag.trim().trim_start_matches("W/").to_owned();
-    let is_known = asked
+    let is_known = request
         .if_none_match
         .is_some_and(|tags| tags.trim() == "*" || tags.split(',').any(|tag| opaque(tag) == opaque(&etag)));
     match is_known {

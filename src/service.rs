@@ -6,7 +6,7 @@ use crate::hash::fnv1a;
 use crate::lock::lock;
 use crate::metrics::Metrics;
 use crate::mood::Mood;
-use crate::store::{Found, Outage, Store};
+use crate::store::{Store, StoreError, StoredValue};
 use chrono::{DateTime, Local, Utc};
 use std::sync::{Arc, Mutex};
 
@@ -67,7 +67,7 @@ impl Service {
         self.read_mood(day).unwrap_or_else(|_| (self.keep(Entry::of_day(day.date)), Cache::Bypass))
     }
 
-    fn read_mood(&self, day: Day) -> Result<(Arc<Entry>, Cache), Outage> {
+    fn read_mood(&self, day: Day) -> Result<(Arc<Entry>, Cache), StoreError> {
         let key = mood_key(day);
         match self.store.get(&key)? {
             Some(found) => match self.judge(&found, day) {
@@ -80,7 +80,7 @@ impl Service {
                 match there {
                     None => return Ok((self.keep(own), Cache::Miss)),
                     // Another replica was faster; its value is everybody's.
-                    Some(bytes) => match self.judge(&Found { bytes, expires: true }, day) {
+                    Some(bytes) => match self.judge(&StoredValue { bytes, expires: true }, day) {
                         Verdict::Ours(entry) => return Ok((entry, Cache::Miss)),
                         Verdict::Foreign(why) => self.report_foreign(&key, why),
                     },
@@ -92,7 +92,7 @@ impl Service {
 
     /// Replaces what stands under the key unless it has become ours in the meantime. A refreshed mood that only lost
     /// its expiry is kept.
-    fn repair(&self, key: &str, day: Day) -> Result<Arc<Entry>, Outage> {
+    fn repair(&self, key: &str, day: Day) -> Result<Arc<Entry>, StoreError> {
         let mut result = Entry::of_day(day.date);
         self.store.update(key, day.ends_at, &mut |found| {
             let entry = found.and_then(|found| Entry::parse(&found.bytes, day.date).ok());
@@ -107,7 +107,7 @@ impl Service {
     ///
     /// # Errors
     /// The store is away: a replacement that only this replica knows would be none.
-    pub fn refresh(&self) -> Result<Arc<Entry>, Outage> {
+    pub fn refresh(&self) -> Result<Arc<Entry>, StoreError> {
         let day = self.day();
         let mut replacement = None;
         self.store.update(&mood_key(day), day.ends_at, &mut |found| {
@@ -139,10 +139,10 @@ impl Service {
         (bytes, cache)
     }
 
-    fn read_gif(&self, mood: &'static Mood) -> Result<(Vec<u8>, Cache), Outage> {
+    fn read_gif(&self, mood: &'static Mood) -> Result<(Vec<u8>, Cache), StoreError> {
         let day = self.day();
         let key = format!("gif:{}", mood.gif_name());
-        let is_ours = |found: &Found| found.expires && fnv1a(&found.bytes) == mood.gif_version;
+        let is_ours = |found: &StoredValue| found.expires && fnv1a(&found.bytes) == mood.gif_version;
         match self.store.get(&key)? {
             Some(found) if is_ours(&found) => Ok((found.bytes, Cache::Hit)),
             Some(_) => {
@@ -160,7 +160,7 @@ impl Service {
     }
 
     /// The store's state in a word, or why it cannot be used.
-    pub fn store_state(&self) -> Result<&'static str, Outage> {
+    pub fn store_state(&self) -> Result<&'static str, StoreError> {
         self.store.ping().map(|()| self.store.label())
     }
 
@@ -183,7 +183,7 @@ impl Service {
         }
     }
 
-    fn judge(&self, found: &Found, day: Day) -> Verdict {
+    fn judge(&self, found: &StoredValue, day: Day) -> Verdict {
         if !found.expires {
             return Verdict::Foreign("it would never expire");
         }

@@ -1,6 +1,6 @@
 //! The embedded store: the semantics of the Redis one, for a service that runs alone.
 
-use super::{Change, Found, Outage, Store};
+use super::{Change, Store, StoreError, StoredValue};
 use crate::lock::lock;
 use chrono::{DateTime, Utc};
 use std::collections::HashMap;
@@ -28,11 +28,11 @@ impl MemoryStore {
 }
 
 impl Store for MemoryStore {
-    fn get(&self, key: &str) -> Result<Option<Found>, Outage> {
+    fn get(&self, key: &str) -> Result<Option<StoredValue>, StoreError> {
         Ok(self.live().get(key).map(Value::found))
     }
 
-    fn put_if_absent(&self, key: &str, value: &[u8], ends_at: DateTime<Utc>) -> Result<Option<Vec<u8>>, Outage> {
+    fn put_if_absent(&self, key: &str, value: &[u8], ends_at: DateTime<Utc>) -> Result<Option<Vec<u8>>, StoreError> {
         let mut values = self.live();
         if let Some(there) = values.get(key) {
             return Ok(Some(there.bytes.clone()));
@@ -41,7 +41,7 @@ impl Store for MemoryStore {
         Ok(None)
     }
 
-    fn update(&self, key: &str, ends_at: DateTime<Utc>, change: Change) -> Result<(), Outage> {
+    fn update(&self, key: &str, ends_at: DateTime<Utc>, change: Change) -> Result<(), StoreError> {
         let mut values = self.live();
         let found = values.get(key).map(Value::found);
         if let Some(bytes) = change(found.as_ref()) {
@@ -50,7 +50,7 @@ impl Store for MemoryStore {
         Ok(())
     }
 
-    fn ping(&self) -> Result<(), Outage> {
+    fn ping(&self) -> Result<(), StoreError> {
         Ok(())
     }
 
@@ -64,8 +64,8 @@ impl Store for MemoryStore {
 }
 
 impl Value {
-    fn found(&self) -> Found {
-        Found { bytes: self.bytes.clone(), expires: true }
+    fn found(&self) -> StoredValue {
+        StoredValue { bytes: self.bytes.clone(), expires: true }
     }
 }
 

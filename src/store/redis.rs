@@ -4,7 +4,7 @@
 //! every further call fails at once, so an outage costs the workers one time-out and not one a request. A thread that
 //! lives only as long as the outage asks Redis again and closes the breaker.
 
-use super::{Change, Found, Outage, Store};
+use super::{Change, Store, StoreError, StoredValue};
 use crate::lock::lock;
 use crate::metrics::Metrics;
 use chrono::{DateTime, Utc};
@@ -53,7 +53,7 @@ impl RedisStore {
     ///
     /// A connection that Redis closed (it restarted, or was told to) fails once; the operation is then repeated on
     /// another one. All operations here may be repeated safely.
-    fn call<T>(&self, mut operation: impl FnMut(&mut Connection) -> RedisResult<T>) -> Result<T, Outage> {
+    fn call<T>(&self, mut operation: impl FnMut(&mut Connection) -> RedisResult<T>) -> Result<T, StoreError> {
         let shared = &self.shared;
         shared.breaker.check()?;
         let deadline = Instant::now() + shared.timeout;
@@ -66,9 +66,9 @@ impl RedisStore {
                 Ok(value) => return Ok(value),
                 Err(error) if is_reply(&error) => {
                     shared.metrics.redis_error("reply");
-                    let outage = Outage { reason: format!("Redis refused: {}", describe(&error)) };
-                    shared.breaker.note_refusal(&outage);
-                    return Err(outage);
+                    let refusal = StoreError { reason: format!("Redis refused: {}", describe(&error)) };
+                    shared.breaker.note_refusal(&refusal);
+                    return Err(refusal);
                 }
                 Err(error) => {
                     link.is_broken = true;
@@ -82,10 +82,10 @@ impl RedisStore {
         }
     }
 
-    fn open_breaker(&self, kind: &str, reason: &str) -> Outage {
+    fn open_breaker(&self, kind: &str, reason: &str) -> StoreError {
         self.shared.metrics.redis_error(kind);
-        let outage = Outage { reason: format!("Redis is away: {reason}") };
-        if self.shared.breaker.open(&outage) {
+        let error = StoreError { reason: format!("Redis is away: {reason}") };
+        if self.shared.breaker.open(&error) {
             let shared = Arc::clone(&self.shared);
             let probe = thread::Builder::new().name("redis-probe".into()).spawn(move || shared.await_recovery());
             if probe.is_err() {
@@ -93,7 +93,7 @@ impl RedisStore {
                 self.shared.breaker.close();
             }
         }
-        outage
+        error
     }
 }
 
@@ -114,15 +114,15 @@ impl Shared {
 }
 
 impl Store for RedisStore {
-    fn get(&self, key: &str) -> Result<Option<Found>, Outage> {
+    fn get(&self, key: &str) -> Result<Option<StoredValue>, StoreError> {
         self.call(|connection| read(connection, pipe().add_command(get(key)).add_command(expiry(key))))
     }
 
-    fn put_if_absent(&self, key: &str, value: &[u8], ends_at: DateTime<Utc>) -> Result<Option<Vec<u8>>, Outage> {
+    fn put_if_absent(&self, key: &str, value: &[u8], ends_at: DateTime<Utc>) -> Result<Option<Vec<u8>>, StoreError> {
         self.call(|connection| set(key, value, ends_at).arg("NX").arg("GET").query(connection))
     }
 
-    fn update(&self, key: &str, ends_at: DateTime<Utc>, change: Change) -> Result<(), Outage> {
+    fn update(&self, key: &str, ends_at: DateTime<Utc>, change: Change) -> Result<(), StoreError> {
         for _ in 0..UPDATE_ATTEMPTS {
             let done = self.call(|connection| {
                 let mut watch = cmd("WATCH");
@@ -139,10 +139,10 @@ impl Store for RedisStore {
                 return Ok(());
             }
         }
-        Err(Outage { reason: "too many others wrote the same key".into() })
+        Err(StoreError { reason: "too many others wrote the same key".into() })
     }
 
-    fn ping(&self) -> Result<(), Outage> {
+    fn ping(&self) -> Result<(), StoreError> {
         self.call(|connection| cmd("PING").exec(connection))
     }
 
@@ -176,7 +176,7 @@ fn set(key: &str, value: &[u8], ends_at: DateTime<Utc>) -> Cmd {
 }
 
 /// Runs a pipeline that ends with GET and EXPIRETIME of one key, in one round trip.
-fn read(connection: &mut Connection, pipeline: &Pipeline) -> RedisResult<Option<Found>> {
+fn read(connection: &mut Connection, pipeline: &Pipeline) -> RedisResult<Option<StoredValue>> {
     let commands = pipeline.cmd_iter().count();
     let mut replies = connection.req_packed_commands(&pipeline.get_packed_pipeline(), 0, commands)?.into_iter();
     let expiry = replies.next_back().unwrap_or_default();
@@ -188,7 +188,7 @@ fn read(connection: &mut Connection, pipeline: &Pipeline) -> RedisResult<Option<
         other => return Err(other.extract_error().err().unwrap_or_else(|| unexpected("GET"))),
     };
     let expires = !matches!(expiry.extract_error()?, Value::Int(-1));
-    Ok(Some(Found { bytes, expires }))
+    Ok(Some(StoredValue { bytes, expires }))
 }
 
 fn unexpected(command: &'static str) -> RedisError {
@@ -214,7 +214,8 @@ fn describe(error: &RedisError) -> String {
 #[derive(Default)]
 struct Breaker {
     is_open: AtomicBool,
-    outage: Mutex<Option<Outage>>,
+    /// Why it is open.
+    cause: Mutex<Option<StoreError>>,
     last_refusal: Mutex<Option<Instant>>,
 }
 
@@ -222,22 +223,22 @@ impl Breaker {
     /// A refusal (say, OOM) may come with every write while reads go well: it is logged this often at most.
     const REFUSAL_PAUSE: Duration = Duration::from_secs(60);
 
-    fn check(&self) -> Result<(), Outage> {
+    fn check(&self) -> Result<(), StoreError> {
         if !self.is_open.load(SeqCst) {
             return Ok(());
         }
-        let outage = lock(&self.outage).clone();
-        Err(outage.unwrap_or(Outage { reason: "Redis is away".into() }))
+        let cause = lock(&self.cause).clone();
+        Err(cause.unwrap_or(StoreError { reason: "Redis is away".into() }))
     }
 
     /// Gives true to the one caller that opened it.
-    fn open(&self, outage: &Outage) -> bool {
-        let mut reason = lock(&self.outage);
+    fn open(&self, error: &StoreError) -> bool {
+        let mut cause = lock(&self.cause);
         if self.is_open.swap(true, SeqCst) {
             return false;
         }
-        log::warn!("{}; answering without it", outage.reason);
-        *reason = Some(outage.clone());
+        log::warn!("{}; answering without it", error.reason);
+        *cause = Some(error.clone());
         true
     }
 
@@ -245,11 +246,11 @@ impl Breaker {
         self.is_open.store(false, SeqCst);
     }
 
-    fn note_refusal(&self, outage: &Outage) {
+    fn note_refusal(&self, refusal: &StoreError) {
         let mut last = lock(&self.last_refusal);
         if last.is_none_or(|at| at.elapsed() > Self::REFUSAL_PAUSE) {
             *last = Some(Instant::now());
-            log::warn!("{}; answering without it", outage.reason);
+            log::warn!("{}; answering without it", refusal.reason);
         }
     }
 }

@@ -1,0 +1,251 @@
+//! A worker: takes requests in batches, has each answered, sends the answers, and ends connections that misbehave.
+
+use crate::access_log::{self, Exchange};
+use crate::flood::Flood;
+use crate::guard::Refused;
+use crate::head::{self, Head};
+use crate::logging;
+use crate::metrics::RequestSeries;
+use crate::os;
+use crate::response::{self, Context, HttpDate};
+use crate::routes::{App, BatchRead, Method, Reply, Request, Route};
+use chrono::Utc;
+use std::collections::HashMap;
+use std::io::{self, Write};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::Ordering::SeqCst;
+use std::time::Instant;
+
+/// Requests answered with one Redis read and one log write.
+pub const BATCH: usize = 64;
+
+/// A worker's own state: buffers that are used again, and what is cached from the metrics.
+pub struct Worker<'a> {
+    app: &'a App,
+    refused: &'a Refused,
+    answer: Vec<u8>,
+    lines: Vec<u8>,
+    series: HashMap<(Method, Route, u16), RequestSeries>,
+    date: HttpDate,
+    flood: Flood,
+}
+
+impl<'a> Worker<'a> {
+    pub fn new(app: &'a App, refused: &'a Refused) -> Worker<'a> {
+        Worker {
+            app,
+            refused,
+            answer: Vec::with_capacity(2048),
+            lines: Vec::with_capacity(4096),
+            series: HashMap::new(),
+            date: HttpDate::default(),
+            flood: Flood::default(),
+        }
+    }
+
+    /// Answers in the order of arrival: the writer of a pipelined connection's second request waits for the first
+    /// one's, and in any other order a worker would wait for itself.
+    pub fn answer_batch(&mut self, batch: Vec<tiny_http::Request>) {
+        let began = Instant::now();
+        let app = self.app;
+        app.metrics.in_flight.add(batch.len() as i64);
+        self.flood.note(batch.iter().filter_map(|request| request.remote_addr().copied()), batch.len() == BATCH);
+        let mut read = BatchRead::default();
+        for request in batch {
+            let whole_lines = self.lines.len();
+            // A panic answers 500 (tiny_http does, when it drops the request) and harms nobody else.
+            if catch_unwind(AssertUnwindSafe(|| self.answer(request, &mut read, began))).is_err() {
+                self.lines.truncate(whole_lines);
+            }
+            app.metrics.in_flight.dec();
+        }
+        if !self.lines.is_empty() {
+            logging::write_lines(&self.lines);
+            self.lines.clear();
+        }
+    }
+
+    fn answer(&mut self, request: tiny_http::Request, read: &mut BatchRead, began: Instant) {
+        let peer = request.remote_addr().copied();
+        if peer.is_some_and(|peer| self.refused.contains(peer)) {
+            return drop_quietly(request);
+        }
+        if let Some(peer) = peer
+            && self.flood.is_flooding(peer)
+        {
+            self.end_connection(peer, "flood");
+            return drop_quietly(request);
+        }
+        let method = method(request.method());
+        let head = Head::of(&request);
+        if method == Method::Post && head.refusal.is_none() {
+            return self.answer_in_turn(request, peer, read, began);
+        }
+        let prepared = self.prepare(&head, method, request.url(), peer, read);
+        self.send(request, peer, prepared.refusal);
+        self.finish(prepared, began);
+    }
+
+    /// Answers a request that changes something only after all earlier requests of its connection: one of them may
+    /// be refused by another worker, and then this one is not what it seems to be.
+    fn answer_in_turn(
+        &mut self,
+        request: tiny_http::Request,
+        peer: Option<SocketAddr>,
+        read: &mut BatchRead,
+        began: Instant,
+    ) {
+        let (headers, version) = (request.headers().to_vec(), request.http_version().clone());
+        let (method, target) = (method(request.method()), request.url().to_owned());
+        let mut writer = request.into_writer();
+        // Waits until the earlier answers are written. If the connection is gone, so is the wish.
+        if writer.flush().is_err() || peer.is_some_and(|peer| self.refused.contains(peer)) {
+            return;
+        }
+        let prepared = self.prepare(&Head::read(&headers, &target, &version), method, &target, peer, read);
+        self.write(writer, peer);
+        self.finish(prepared, began);
+    }
+
+    /// Makes the answer and the log line, all but its duration, which comes last.
+    fn prepare(
+        &mut self,
+        head: &Head,
+        method: Method,
+        target: &str,
+        peer: Option<SocketAddr>,
+        read: &mut BatchRead,
+    ) -> Prepared {
+        let app = self.app;
+        let request =
+            Request { method, path: head::path(target), accept: head.accept, if_none_match: head.if_none_match };
+        let reply = match head.refusal {
+            Some(refusal) => Reply::error(refusal.status, refusal.error),
+            None => app.answer(&request, read),
+        };
+        let now = Utc::now();
+        let own_id;
+        let id = match head.request_id.filter(|id| head::is_sane_id(id)) {
+            Some(id) => id,
+            None => {
+                own_id = format!("{:032x}", fastrand::u128(..));
+                &own_id
+            }
+        };
+        let is_draining = app.draining.load(SeqCst);
+        let context = Context { method, head, request_id: id, host: &app.host, is_draining };
+        response::write(&mut self.answer, &reply, &context, self.date.at(now));
+        let route = Route::of(request.path);
+        let exchange =
+            Exchange { request: &request, route, reply: &reply, id, forwarded_for: head.forwarded_for, peer };
+        let is_logged = logging::is_on(exchange.level());
+        if is_logged {
+            exchange.write_line(&mut self.lines, &app.host, now);
+        }
+        let series = self
+            .series
+            .entry((method, route, reply.status))
+            .or_insert_with(|| app.metrics.request_series(method.label(), route.pattern(), &reply.status.to_string()));
+        Prepared { series: series.clone(), is_logged, refusal: head.refusal.map(|_| head.unread_body) }
+    }
+
+    fn finish(&mut self, prepared: Prepared, began: Instant) {
+        let duration = began.elapsed();
+        prepared.series.total.inc();
+        prepared.series.latency.observe(duration.as_secs_f64());
+        if prepared.is_logged {
+            access_log::end_line(&mut self.lines, duration);
+        }
+    }
+
+    /// Sends the answer; see `Prepared` for `refusal`.
+    fn send(&mut self, request: tiny_http::Request, peer: Option<SocketAddr>, refusal: Option<Option<u64>>) {
+        match (refusal, peer) {
+            (None, _) | (Some(_), None) => self.write(request.into_writer(), peer),
+            (Some(None), Some(peer)) => {
+                let socket = self.refuse(peer, "refused");
+                self.write(request.into_writer(), None);
+                if let Some(socket) = socket {
+                    // Fails only where the connection is closed already.
+                    let _ = socket.shutdown(Shutdown::Both);
+                }
+            }
+            (Some(Some(length)), Some(peer)) => {
+                // tiny_http reads a body to its end before it hands out the writer, so this answer goes around it.
+                if let Some(mut socket) = self.refuse(peer, "refused") {
+                    // The connection ends whether or not the client takes the answer.
+                    let _ = socket.write_all(&self.answer);
+                    os::end(&socket);
+                }
+                drop_with_body(request, length);
+            }
+        }
+    }
+
+    fn write(&self, mut writer: Box<dyn Write + Send>, peer: Option<SocketAddr>) {
+        let written = writer.write_all(&self.answer).and_then(|()| writer.flush());
+        drop(writer);
+        // The client has not read what it asked for before: it is slow on purpose, or gone.
+        if let (Err(error), Some(peer)) = (written, peer)
+            && matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut)
+        {
+            self.end_connection(peer, "unread");
+        }
+    }
+
+    fn end_connection(&self, peer: SocketAddr, reason: &str) {
+        if let Some(socket) = self.refuse(peer, reason) {
+            os::end(&socket);
+        }
+    }
+
+    /// From now on nothing of this peer is carried out. Gives its socket, if it still exists.
+    fn refuse(&self, peer: SocketAddr, reason: &str) -> Option<TcpStream> {
+        self.app.metrics.connection_closed(reason);
+        self.refused.add(peer).map(TcpStream::from)
+    }
+}
+
+/// An answer that stands in the worker's buffer, and what is left to do once it is sent.
+struct Prepared {
+    series: RequestSeries,
+    is_logged: bool,
+    /// Set if the connection ends: how long a body tiny_http has not read, if any.
+    refusal: Option<Option<u64>>,
+}
+
+/// Drops a request whose connection is ended: tiny_http's 500 goes nowhere.
+fn drop_quietly(request: tiny_http::Request) {
+    let unread = Head::of(&request).unread_body;
+    match unread {
+        Some(length) => drop_with_body(request, length),
+        None => drop(request),
+    }
+}
+
+/// Drops a request whose body has not been read and whose connection is ended.
+///
+/// tiny_http first allocates the whole length, and a failed allocation aborts the process. A request that is too long
+/// for that is kept for ever instead; the guard counts its connection as stuck.
+fn drop_with_body(request: tiny_http::Request, length: u64) {
+    let can_allocate = usize::try_from(length).is_ok_and(|length| Vec::<u8>::new().try_reserve_exact(length).is_ok());
+    if can_allocate {
+        drop(request);
+    } else {
+        std::mem::forget(request);
+    }
+}
+
+fn method(method: &tiny_http::Method) -> Method {
+    match method {
+        tiny_http::Method::Get => Method::Get,
+        tiny_http::Method::Head => Method::Head,
+        tiny_http::Method::Post => Method::Post,
+        tiny_http::Method::Put => Method::Put,
+        tiny_http::Method::Delete => Method::Delete,
+        tiny_http::Method::Options => Method::Options,
+        tiny_http::Method::Patch => Method::Patch,
+        _ => Method::Other,
+    }
+}
