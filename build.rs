@@ -1,4 +1,4 @@
-//! Hands the git commit and the target triple to src/build.rs.
+//! Hands what was built, and how, to src/build.rs.
 
 use std::process::Command;
 
@@ -11,6 +11,8 @@ fn main() {
     let given = std::env::var("GIT_COMMIT").ok().filter(|commit| !commit.is_empty());
     let commit = given.or_else(head_commit).unwrap_or_else(|| "unknown".to_owned());
     println!("cargo:rustc-env=MOOD_COMMIT={commit}");
+    println!("cargo:rerun-if-env-changed=MOOD_STD");
+    println!("cargo:rustc-env=MOOD_STD={}", std::env::var("MOOD_STD").unwrap_or_default());
     println!("cargo:rustc-env=MOOD_TARGET={}", std::env::var("TARGET").expect("cargo sets TARGET"));
 }
 

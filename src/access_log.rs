@@ -1,7 +1,7 @@
 //! One line for each request: what was asked, what was answered, for whom. Pure.
 
-use crate::logging;
 use crate::routes::{Method, Reply, Request, Route};
+use crate::{json, logging};
 use chrono::{DateTime, Utc};
 use log::Level;
 use std::io::Write;
@@ -34,7 +34,7 @@ impl Exchange<'_> {
         let level = logging::level_name(self.level());
         // Writing into a Vec cannot fail, and all these are strings.
         let _ = write!(out, r#"{{"ts":"{ts}","level":"{level}","msg":"request","method":"{}","path":"#, method.label());
-        let _ = logging::write_string(out, path);
+        let _ = json::write_string(out, path);
         let body = if *method == Method::Head { 0 } else { self.reply.body.as_bytes().len() };
         let _ = write!(out, r#","status":{},"bytes":{body},"#, self.reply.status);
         match self.reply.cache {

@@ -23,11 +23,14 @@ pub fn parse(arguments: impl IntoIterator<Item = String>) -> Command {
         [] => Command::Serve,
         ["healthcheck"] => Command::Healthcheck,
         ["--help" | "-h" | "help"] => Command::Print(help()),
-        ["--version" | "-V"] => {
-            Command::Print(format!("{} {} ({}, {})\n", build::NAME, build::VERSION, build::COMMIT, build::TARGET))
-        }
+        ["--version" | "-V"] => Command::Print(version()),
         [first, ..] => Command::Mistake(format!("mood: '{first}' is not known here; see mood --help")),
     }
+}
+
+fn version() -> String {
+    let std = if build::STD.is_empty() { "" } else { ", with the ready-made standard library" };
+    format!("{} {} ({}, {}{std})\n", build::NAME, build::VERSION, build::COMMIT, build::TARGET)
 }
 
 fn help() -> String {

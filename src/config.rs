@@ -1,8 +1,10 @@
 //! Environment → `Config`. Every mistake is named, all of them at once.
 
 use crate::day;
+use crate::json;
+use crate::store::redis_url;
 use log::LevelFilter;
-use redis::{Client, IntoConnectionInfo};
+use redis::Client;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::path::Path;
@@ -109,12 +111,14 @@ impl<G: Fn(&str) -> Option<String>> Reader<G> {
         if url.is_empty() {
             return None;
         }
-        let client = connection_info(&url).and_then(|info| Client::open(info).ok());
-        if client.is_none() {
-            let allowed = "redis://[[user]:password@]host[:port][/db], or nothing for the embedded store";
-            self.mistakes.push(mistake("REDIS_URL", &without_password(&url), allowed));
+        match redis_client(&url) {
+            Ok(client) => Some(client),
+            Err(why) => {
+                let allowed = format!("{}, or nothing for the embedded store ({why})", redis_url::FORM);
+                self.mistakes.push(mistake("REDIS_URL", &without_password(&url), &allowed));
+                None
+            }
         }
-        client
     }
 
     fn check_zone(&mut self) {
@@ -136,10 +140,10 @@ impl<G: Fn(&str) -> Option<String>> Reader<G> {
 
 /// The part of a connection's set-up that Redis would have to answer is left out, so that a pool can be filled by a
 /// Redis that hangs; the first command then meets its own time-out.
-fn connection_info(url: &str) -> Option<redis::ConnectionInfo> {
-    let info = url.into_connection_info().ok()?;
+fn redis_client(url: &str) -> Result<Client, &'static str> {
+    let info = redis_url::parse(url)?;
     let settings = info.redis_settings().clone().set_skip_set_lib_name();
-    Some(info.set_redis_settings(settings))
+    Client::open(info.set_redis_settings(settings)).map_err(|_| "redis refuses it")
 }
 
 /// Where this machine reaches a listener on `listen`: 0.0.0.0 and [::] stand for all addresses and are none.
@@ -165,7 +169,7 @@ fn fallback<T: FromStr>(name: &str) -> T {
 
 fn mistake(name: &str, value: &str, allowed: &str) -> String {
     // As a JSON string, so that no value can garble the terminal.
-    format!("{name}={} is not allowed: it must be {allowed}", serde_json::Value::from(value))
+    format!("{name}={} is not allowed: it must be {allowed}", json::string(value))
 }
 
 /// Hides whatever may be a password: everything before the last `@`.

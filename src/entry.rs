@@ -2,6 +2,7 @@
 
 use crate::mood::{self, Mood};
 use chrono::NaiveDate;
+use serde::Deserialize;
 
 #[derive(Debug, PartialEq, Eq)]
 pub struct Entry {
@@ -11,6 +12,14 @@ pub struct Entry {
     pub refreshed: u64,
     /// What is stored, and what `GET /mood` answers.
     pub json: String,
+}
+
+/// What decides an entry; the rest of it follows from the catalogue.
+#[derive(Deserialize)]
+struct Stored {
+    date: String,
+    mood: String,
+    refreshed: u64,
 }
 
 impl Entry {
@@ -41,14 +50,13 @@ impl Entry {
     /// # Errors
     /// One clause that says why the value is not ours.
     pub fn parse(bytes: &[u8], date: NaiveDate) -> Result<Entry, &'static str> {
-        let value: serde_json::Value = serde_json::from_slice(bytes).map_err(|_| "it is not JSON")?;
-        let name = value["mood"].as_str().ok_or("it names no mood")?;
-        let mood = mood::CATALOGUE.iter().find(|mood| mood.name == name).ok_or("its mood is not in the catalogue")?;
-        let refreshed = value["refreshed"].as_u64().ok_or("it has no count of refreshes")?;
-        if value["date"].as_str() != Some(&date.to_string()) {
+        let stored: Stored = serde_json::from_slice(bytes).map_err(|_| "it is not an entry in JSON")?;
+        let mood = mood::CATALOGUE.iter().find(|mood| mood.name == stored.mood);
+        let mood = mood.ok_or("its mood is not in the catalogue")?;
+        if stored.date != date.to_string() {
             return Err("it is of another day");
         }
-        Ok(Entry::new(date, mood, refreshed))
+        Ok(Entry::new(date, mood, stored.refreshed))
     }
 }
 

@@ -1,6 +1,5 @@
 //! Connections that send faster than anybody can answer. Pure.
 
-use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 
 /// A connection that sent this many requests in advance while the queue never ran empty floods it: tiny_http's queue
@@ -12,26 +11,30 @@ const LIMIT: usize = 1024;
 /// A client that waits for its answers has one request in a batch at most; every further one is sent in advance.
 #[derive(Default)]
 pub struct Flood {
-    ahead: HashMap<SocketAddr, usize>,
+    /// At most a batch of them counts at a time, so a list is searched as fast as a table.
+    ahead: Vec<(SocketAddr, usize)>,
 }
 
 impl Flood {
     /// Notes who sent the requests of one batch. One that is not `full` took all there was.
-    pub fn note(&mut self, peers: impl Iterator<Item = SocketAddr>, full: bool) {
+    pub fn note(&mut self, peers: &[SocketAddr], full: bool) {
         if !full {
             self.ahead.clear();
             return;
         }
-        let mut seen = HashSet::new();
-        for peer in peers {
-            if !seen.insert(peer) {
-                *self.ahead.entry(peer).or_default() += 1;
+        for (position, peer) in peers.iter().enumerate() {
+            if !peers[..position].contains(peer) {
+                continue;
+            }
+            match self.ahead.iter_mut().find(|(known, _)| known == peer) {
+                Some((_, count)) => *count += 1,
+                None => self.ahead.push((*peer, 1)),
             }
         }
     }
 
     pub fn is_flooding(&self, peer: SocketAddr) -> bool {
-        self.ahead.get(&peer).is_some_and(|ahead| *ahead > LIMIT)
+        self.ahead.iter().any(|(known, ahead)| *known == peer && *ahead > LIMIT)
     }
 }
 
@@ -42,15 +45,16 @@ mod tests {
     #[test]
     fn a_connection_far_ahead_of_its_answers_floods_until_the_queue_runs_empty() {
         let [greedy, modest] = [1, 2].map(|port| SocketAddr::from(([127, 0, 0, 1], port)));
-        let batch = || std::iter::repeat_n(greedy, 63).chain([modest]);
+        let mut batch = vec![greedy; 63];
+        batch.push(modest);
         let mut flood = Flood::default();
         for _ in 0..LIMIT / 62 {
-            flood.note(batch(), true);
+            flood.note(&batch, true);
         }
         assert!(!flood.is_flooding(greedy));
-        flood.note(batch(), true);
+        flood.note(&batch, true);
         assert!(flood.is_flooding(greedy) && !flood.is_flooding(modest));
-        flood.note(std::iter::once(greedy), false);
+        flood.note(&[greedy], false);
         assert!(!flood.is_flooding(greedy));
     }
 }

@@ -39,8 +39,8 @@ const STUCK: usize = 200;
 /// What the workers and the guard share: connections whose later requests must not be carried out.
 pub struct Refused {
     port: u16,
-    /// When each was refused.
-    peers: Mutex<HashMap<SocketAddr, Instant>>,
+    /// When each was refused. Few at any time, and gone with their connection.
+    peers: Mutex<Vec<(SocketAddr, Instant)>>,
     count: AtomicUsize,
 }
 
@@ -54,13 +54,14 @@ impl Refused {
     /// What follows a body that was not read may look like a request; from now on nothing of this peer is carried out.
     pub fn add(&self, peer: SocketAddr) -> Option<OwnedFd> {
         let mut peers = self.peers();
-        peers.insert(peer, Instant::now());
+        peers.retain(|(known, _)| *known != peer);
+        peers.push((peer, Instant::now()));
         self.count.store(peers.len(), SeqCst);
         os::connections(self.port).iter().find(|connection| connection.peer == Some(peer))?.hold()
     }
 
     pub fn contains(&self, peer: SocketAddr) -> bool {
-        self.count.load(SeqCst) > 0 && self.peers().contains_key(&peer)
+        self.count.load(SeqCst) > 0 && self.peers().iter().any(|(known, _)| *known == peer)
     }
 
     /// Forgets those that are gone: their address may come again as somebody else's. One that was refused a moment ago
@@ -68,12 +69,12 @@ impl Refused {
     fn retain(&self, is_alive: impl Fn(&SocketAddr) -> bool) {
         if self.count.load(SeqCst) > 0 {
             let mut peers = self.peers();
-            peers.retain(|peer, refused_at| is_alive(peer) || refused_at.elapsed() < MIDDLE);
+            peers.retain(|(peer, refused_at)| is_alive(peer) || refused_at.elapsed() < MIDDLE);
             self.count.store(peers.len(), SeqCst);
         }
     }
 
-    fn peers(&self) -> std::sync::MutexGuard<'_, HashMap<SocketAddr, Instant>> {
+    fn peers(&self) -> std::sync::MutexGuard<'_, Vec<(SocketAddr, Instant)>> {
         lock(&self.peers)
     }
 }

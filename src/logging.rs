@@ -1,5 +1,6 @@
 //! JSON lines on stdout, one object a line, and nothing else there.
 
+use crate::json;
 use flexi_logger::{DeferredNow, LogSpecification, Logger, LoggerHandle, WriteMode};
 use log::{Level, LevelFilter, Record};
 use std::io::{self, Write};
@@ -40,7 +41,7 @@ fn write_record(out: &mut dyn Write, now: &mut DeferredNow, record: &Record) -> 
     }
     let ts = now.now_utc_owned().to_rfc3339_opts(chrono::SecondsFormat::Micros, true);
     write!(out, r#"{{"ts":"{ts}","level":"{}","msg":"#, level_name(record.level()))?;
-    write_string(out, &record.args().to_string())?;
+    json::write_string(out, &record.args().to_string())?;
     out.write_all(b"}")
 }
 
@@ -52,9 +53,4 @@ pub fn level_name(level: Level) -> &'static str {
         Level::Debug => "debug",
         Level::Trace => "trace",
     }
-}
-
-/// Writes a JSON string, quotes included. Whatever the text holds, it stays inside them and on its line.
-pub fn write_string(out: &mut (impl Write + ?Sized), text: &str) -> io::Result<()> {
-    serde_json::to_writer(out, text).map_err(io::Error::from)
 }

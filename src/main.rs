@@ -17,7 +17,7 @@
 //! - `day`       time zone, today, its end
 //! - `metrics`   every metric; `process` those of the process
 //! - `response`  Reply → bytes; `access_log` Reply → log line
-//! - `logging`   JSON lines
+//! - `logging`   JSON lines; `json` the strings in them
 //! - `command`   the command line: --help, --version, healthcheck
 //! - `lock`      locks that outlive a panic
 //! - `os`, `heap` system calls and the allocator's alarm; all `unsafe` is there
@@ -34,6 +34,7 @@ mod guard;
 mod hash;
 mod head;
 mod heap;
+mod json;
 mod lock;
 mod logging;
 mod metrics;

@@ -43,8 +43,8 @@ pub fn wait_for_stop(timeout: Duration) -> Event {
 }
 
 fn wait_for(signals: &libc::sigset_t, timeout: Duration) -> Event {
-    let timeout =
-        libc::timespec { tv_sec: timeout.as_secs() as libc::time_t, tv_nsec: timeout.subsec_nanos() as libc::c_long };
+    // The type of seconds has no name here: libc is about to change it on musl, and warns whoever names it.
+    let timeout = libc::timespec { tv_sec: timeout.as_secs() as _, tv_nsec: timeout.subsec_nanos() as libc::c_long };
     // SAFETY: all three pointers are valid for the call, and a null one is allowed for the siginfo.
     let signal = unsafe { libc::sigtimedwait(signals, ptr::null_mut(), &timeout) };
     match signal {

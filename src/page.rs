@@ -83,7 +83,7 @@ fn alternative_text(name: &str, motif: Motif) -> String {
         Motif::Bars => "dancing bars",
         Motif::Rain => "falling rain",
     };
-    format!("A {} face in front of {pattern}", name.to_lowercase())
+    format!("A {} face in front of {pattern}", name.to_ascii_lowercase())
 }
 
 fn push_colour(page: &mut String, rgb: u32) {

@@ -3,7 +3,7 @@
 use crate::entry::Entry;
 use crate::metrics::{self, Metrics};
 use crate::service::{Cache, Service};
-use crate::{build, gif, mood, page};
+use crate::{build, gif, json, mood, page};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 
@@ -270,13 +270,13 @@ fn version() -> Reply {
         200,
         &[("name", build::NAME), ("version", build::VERSION), ("commit", build::COMMIT), ("target", build::TARGET)],
     )
+    // Another build may answer at the same place at any time.
+    .with_headers("Cache-Control: no-cache\r\n")
 }
 
 /// A flat JSON object, its members in the order given.
 fn json(status: u16, members: &[(&str, &str)]) -> Reply {
-    let members: Vec<_> =
-        members.iter().map(|(name, value)| format!("\"{name}\":{}", serde_json::Value::from(*value))).collect();
-    Reply::new(status, JSON, Body::Bytes(format!("{{{}}}", members.join(",")).into_bytes()))
+    Reply::new(status, JSON, Body::Bytes(json::object(members)))
 }
 
 /// The mood whose GIF a path names, and whether it is the still one. Compared as it came: what is percent-encoded or
@@ -321,10 +321,22 @@ fn weight(accept: &str, kind: &str, subtype: &str) -> u32 {
             () => continue,
         };
         let q = parts.find_map(|parameter| parameter.strip_prefix("q=").or_else(|| parameter.strip_prefix("Q=")));
-        let weight = q.map_or(1000, |q| (q.parse::<f32>().unwrap_or(0.0).clamp(0.0, 1.0) * 1000.0) as u32);
+        let weight = q.map_or(1000, thousandths);
         best = best.max((specificity, weight));
     }
     best.1
+}
+
+/// A weight such as `0.25` (RFC 9110, section 12.4.2), at most 1; what is not a number weighs nothing.
+fn thousandths(q: &str) -> u32 {
+    let (whole, fraction) = q.split_once('.').unwrap_or((q, ""));
+    if !whole.bytes().chain(fraction.bytes()).all(|byte| byte.is_ascii_digit()) {
+        return 0;
+    }
+    if whole.bytes().any(|digit| digit != b'0') {
+        return 1000;
+    }
+    fraction.bytes().chain(*b"000").take(3).fold(0, |sum, digit| sum * 10 + u32::from(digit - b'0'))
 }
 
 #[cfg(test)]
@@ -344,6 +356,16 @@ mod tests {
             assert!(!prefers_html(Some(accept)), "{accept}");
         }
         assert!(!prefers_html(None));
+    }
+
+    #[test]
+    fn a_weight_is_read_in_thousandths() {
+        for (q, expected) in [("1", 1000), ("0", 0), ("0.5", 500), ("0.123", 123), ("0.1239", 123), ("1.000", 1000)] {
+            assert_eq!(thousandths(q), expected, "{q}");
+        }
+        for (q, expected) in [("", 0), (".5", 500), ("7", 1000), ("-1", 0), ("x", 0), ("0.x", 0), ("1e3", 0)] {
+            assert_eq!(thousandths(q), expected, "{q}");
+        }
     }
 
     #[test]

@@ -10,7 +10,6 @@ use crate::os;
 use crate::response::{self, Context, HttpDate};
 use crate::routes::{App, BatchRead, Method, Reply, Request, Route};
 use chrono::Utc;
-use std::collections::HashMap;
 use std::io::{self, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -20,13 +19,17 @@ use std::time::Instant;
 /// Requests answered with one Redis read and one log write.
 pub const BATCH: usize = 64;
 
+/// What tells one series of requests from another.
+type SeriesKey = (Method, Route, u16);
+
 /// A worker's own state: buffers that are used again, and what is cached from the metrics.
 pub struct Worker<'a> {
     app: &'a App,
     refused: &'a Refused,
     answer: Vec<u8>,
     lines: Vec<u8>,
-    series: HashMap<(Method, Route, u16), RequestSeries>,
+    /// A few dozen at most: a list is searched as fast as a table.
+    series: Vec<(SeriesKey, RequestSeries)>,
     date: HttpDate,
     flood: Flood,
 }
@@ -38,7 +41,7 @@ impl<'a> Worker<'a> {
             refused,
             answer: Vec::with_capacity(2048),
             lines: Vec::with_capacity(4096),
-            series: HashMap::new(),
+            series: Vec::new(),
             date: HttpDate::default(),
             flood: Flood::default(),
         }
@@ -50,7 +53,8 @@ impl<'a> Worker<'a> {
         let began = Instant::now();
         let app = self.app;
         app.metrics.in_flight.add(batch.len() as i64);
-        self.flood.note(batch.iter().filter_map(|request| request.remote_addr().copied()), batch.len() == BATCH);
+        let peers: Vec<_> = batch.iter().filter_map(|request| request.remote_addr().copied()).collect();
+        self.flood.note(&peers, batch.len() == BATCH);
         let mut read = BatchRead::default();
         for request in batch {
             let whole_lines = self.lines.len();
@@ -143,11 +147,18 @@ impl<'a> Worker<'a> {
         if is_logged {
             exchange.write_line(&mut self.lines, &app.host, now);
         }
-        let series = self
-            .series
-            .entry((method, route, reply.status))
-            .or_insert_with(|| app.metrics.request_series(method.label(), route.pattern(), &reply.status.to_string()));
-        Prepared { series: series.clone(), is_logged, refusal: head.refusal.map(|_| head.unread_body) }
+        let series = self.series_of((method, route, reply.status));
+        Prepared { series, is_logged, refusal: head.refusal.map(|_| head.unread_body) }
+    }
+
+    fn series_of(&mut self, key: SeriesKey) -> RequestSeries {
+        if let Some((_, series)) = self.series.iter().find(|(known, _)| *known == key) {
+            return series.clone();
+        }
+        let (method, route, status) = key;
+        let series = self.app.metrics.request_series(method.label(), route.pattern(), &status.to_string());
+        self.series.push((key, series.clone()));
+        series
     }
 
     fn finish(&mut self, prepared: Prepared, began: Instant) {

@@ -3,12 +3,12 @@
 use super::{Change, Store, StoreError, StoredValue};
 use crate::lock::lock;
 use chrono::{DateTime, Utc};
-use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard};
 
 #[derive(Default)]
 pub struct MemoryStore {
-    values: Mutex<HashMap<String, Value>>,
+    /// One mood and one GIF a day: a list is searched as fast as a table.
+    values: Mutex<Vec<(String, Value)>>,
 }
 
 struct Value {
@@ -18,34 +18,35 @@ struct Value {
 
 impl MemoryStore {
     /// The values that have not expired.
-    fn live(&self) -> MutexGuard<'_, HashMap<String, Value>> {
-        // A panic while the lock was held leaves the map whole: every change to it is one insert.
+    fn live(&self) -> MutexGuard<'_, Vec<(String, Value)>> {
         let mut values = lock(&self.values);
         let now = Utc::now();
-        values.retain(|_, value| now < value.ends_at);
+        values.retain(|(_, value)| now < value.ends_at);
         values
     }
 }
 
 impl Store for MemoryStore {
     fn get(&self, key: &str) -> Result<Option<StoredValue>, StoreError> {
-        Ok(self.live().get(key).map(Value::found))
+        Ok(value_of(&mut self.live(), key).map(|value| value.stored()))
     }
 
     fn put_if_absent(&self, key: &str, value: &[u8], ends_at: DateTime<Utc>) -> Result<Option<Vec<u8>>, StoreError> {
         let mut values = self.live();
-        if let Some(there) = values.get(key) {
+        if let Some(there) = value_of(&mut values, key) {
             return Ok(Some(there.bytes.clone()));
         }
-        values.insert(key.to_owned(), Value { bytes: value.to_vec(), ends_at });
+        values.push((key.to_owned(), Value { bytes: value.to_vec(), ends_at }));
         Ok(None)
     }
 
     fn update(&self, key: &str, ends_at: DateTime<Utc>, change: Change) -> Result<(), StoreError> {
         let mut values = self.live();
-        let found = values.get(key).map(Value::found);
-        if let Some(bytes) = change(found.as_ref()) {
-            values.insert(key.to_owned(), Value { bytes, ends_at });
+        let there = value_of(&mut values, key);
+        let Some(bytes) = change(there.as_deref().map(Value::stored).as_ref()) else { return Ok(()) };
+        match there {
+            Some(there) => *there = Value { bytes, ends_at },
+            None => values.push((key.to_owned(), Value { bytes, ends_at })),
         }
         Ok(())
     }
@@ -63,8 +64,12 @@ impl Store for MemoryStore {
     }
 }
 
+fn value_of<'a>(values: &'a mut [(String, Value)], key: &str) -> Option<&'a mut Value> {
+    values.iter_mut().find(|(known, _)| known == key).map(|(_, value)| value)
+}
+
 impl Value {
-    fn found(&self) -> StoredValue {
+    fn stored(&self) -> StoredValue {
         StoredValue { bytes: self.bytes.clone(), expires: true }
     }
 }

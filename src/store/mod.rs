@@ -2,6 +2,7 @@
 
 pub mod memory;
 pub mod redis;
+pub mod redis_url;
 
 use chrono::{DateTime, Utc};
 

@@ -17,8 +17,9 @@ use std::time::{Duration, Instant};
 
 /// How often an outage's thread asks whether Redis is back.
 const PROBE_EVERY: Duration = Duration::from_millis(200);
-/// For the pool's own thread: one attempt to connect. Half of it is r2d2's longest pause between attempts.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+/// For the pool's own thread: one attempt to connect. Half of it is r2d2's longest pause between attempts. Both add up
+/// to how late a Redis that is back is noticed. Sooner than a lost SYN is sent again (1 s): another attempt is faster.
+const CONNECT_TIMEOUT: Duration = Duration::from_millis(400);
 /// How often an update starts again because somebody else wrote first. One of all contenders wins each round.
 const UPDATE_ATTEMPTS: u32 = 50;
 
@@ -54,6 +55,16 @@ impl RedisStore {
     /// A connection that Redis closed (it restarted, or was told to) fails once; the operation is then repeated on
     /// another one. All operations here may be repeated safely.
     fn call<T>(&self, mut operation: impl FnMut(&mut Connection) -> RedisResult<T>) -> Result<T, StoreError> {
+        let mut value = None;
+        self.attempt(&mut |connection| {
+            value = Some(operation(connection)?);
+            Ok(())
+        })?;
+        Ok(value.expect("an attempt that succeeded ran the operation"))
+    }
+
+    /// Not generic: there is one of it, however many operations there are.
+    fn attempt(&self, operation: &mut dyn FnMut(&mut Connection) -> RedisResult<()>) -> Result<(), StoreError> {
         let shared = &self.shared;
         shared.breaker.check()?;
         let deadline = Instant::now() + shared.timeout;
@@ -63,7 +74,7 @@ impl RedisStore {
                 return Err(self.open_breaker("connect", "no connection could be made in time"));
             };
             match operation(&mut link.connection) {
-                Ok(value) => return Ok(value),
+                Ok(()) => return Ok(()),
                 Err(error) if is_reply(&error) => {
                     shared.metrics.redis_error("reply");
                     let refusal = StoreError { reason: format!("Redis refused: {}", describe(&error)) };
