@@ -31,19 +31,19 @@ if command -v rustup >/dev/null; then
   esac
 fi
 
-compile() { cargo build --release --locked --bin mood --target "$target"; }
+# compile FLAGS
+compile() { RUSTFLAGS=$1 cargo build --release --locked --bin mood --target "$target"; }
 
 compile_small() (
   if command -v rustup >/dev/null; then rustup component add rust-src || true; fi
   export RUSTC_BOOTSTRAP=1 CARGO_UNSTABLE_BUILD_STD=std,panic_unwind
   export CARGO_UNSTABLE_BUILD_STD_FEATURES=optimize_for_size
-  export RUSTFLAGS="$static $small ${BUILDER_FLAGS:-}"
-  compile
+  compile "$static $small ${BUILDER_FLAGS:-}"
 )
 
 compile_ready_made() (
-  export MOOD_STD=ready-made RUSTFLAGS="$static ${BUILDER_FLAGS:-}"
-  compile
+  export MOOD_STD=ready-made
+  compile "$static ${BUILDER_FLAGS:-}"
 )
 
 # Decided once: the dependencies are compiled first, in a layer of their own, and the service must match them.

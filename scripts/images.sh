@@ -1,147 +1,169 @@
-# Where the images come from: a registry, or Debian packages where none answers. Sourced by the scripts.
+# Where the images come from: a registry, or Debian packages where none answers; and the app's own. Sourced by the scripts.
 # shellcheck shell=bash disable=SC2034
 
-# Its value is the recipe's version: raise it when the images must be made anew.
-readonly OFFLINE_LABEL=mood.offline
-readonly OFFLINE_VERSION=2
-readonly OFFLINE_BASE=mood-of-the-day-debian
-readonly OFFLINE_BUILDER_BASE=mood-of-the-day-builder-base
-# 1 MiB: what the image may have.
-readonly IMAGE_LIMIT=1048576
+# shellcheck source=scripts/pull.sh
+source "$ROOT/scripts/pull.sh"
+# shellcheck source=scripts/debian.sh
+source "$ROOT/scripts/debian.sh"
+
+# What the app's image may have, in bytes. By the official compiler it has about 8,000 more than by Debian's.
+readonly IMAGE_LIMIT=990000
 
 image_exists() { docker image inspect "$1" >/dev/null 2>&1; }
 image_label() { docker image inspect -f "{{index .Config.Labels \"$2\"}}" "$1" 2>/dev/null || true; }
 
 # source_hash: changes with anything that goes into the binary.
 source_hash() {
-  (cd "$ROOT" && find Cargo.toml Cargo.lock build.rs Dockerfile.scratch src offline -type f -print0 | sort -z |
-    xargs -0 sha256sum | sha256sum | cut -c1-16)
+  (cd "$ROOT" && find Cargo.toml Cargo.lock build.rs Dockerfile.scratch scripts/compile.sh src offline -type f |
+    LC_ALL=C sort | xargs cksum | checksum)
 }
 
-# can_have IMAGE: whether the official image of this name is here or can be pulled.
-can_have() {
-  if image_exists "$1" && [[ -z $(image_label "$1" $OFFLINE_LABEL) ]]; then return; fi
-  timeout 120 docker pull -q "$1" >/dev/null 2>&1
+# have_official IMAGE: pulls the official image of this name unless it is here.
+have_official() {
+  if image_exists "$1" && ! is_offline_image "$1"; then return 0; fi
+  pull "$1"
 }
 
-# is_offline_installed: whether the images from Debian packages are all there already.
-is_offline_installed() {
-  local name
-  for name in NGINX REDIS PROMETHEUS NGINX_EXPORTER REDIS_EXPORTER ALERTMANAGER; do
-    [[ $(image_label "$(env_value ${name}_IMAGE)" $OFFLINE_LABEL) == "$OFFLINE_VERSION" ]] || return 1
-  done
-}
-
-# need_debian_tools: what building images from packages takes, or exactly what to type.
-need_debian_tools() {
-  local missing=()
-  has mmdebstrap || missing+=(mmdebstrap)
-  [[ -e /usr/share/keyrings/debian-archive-keyring.gpg ]] || missing+=(debian-archive-keyring)
-  ((${#missing[@]})) || return 0
-  has apt-get || die "no registry answers, and this is not Debian: load the images of .env by hand (docker load), then run this again"
-  [[ $(id -u) == 0 ]] || die "no registry answers; to build the images from Debian packages type: sudo apt-get install ${missing[*]}"
-  step "Installing ${missing[*]}"
-  apt-get update -qq >/dev/null
-  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
-}
-
-# debian_tar VARIANT PACKAGES: a tar of Debian's testing release with these packages; variants are mmdebstrap's.
-debian_tar() {
-  local variant=$1 packages=$2 mirror keyring=/usr/share/keyrings/debian-archive-keyring.gpg
-  # Where this machine gets its own packages.
-  mirror=$(cat /etc/apt/sources.list /etc/apt/sources.list.d/*.sources /etc/apt/sources.list.d/*.list 2>/dev/null |
-    grep -oE 'https?://[^ ]*/debian/?( |$)' | head -n 1 | tr -d ' ' || true)
-  # The mirror may be stale, and a testing release has no old signature that could mislead anybody for long.
-  mmdebstrap --quiet --variant="$variant" --include="$packages" --aptopt='Acquire::Check-Valid-Until "false"' forky - \
-    ${mirror:+"deb [signed-by=$keyring] $mirror forky main"} 2>/dev/null
-}
-
-# debian_image NAME PACKAGES: makes an image of Debian's testing release with these packages.
-debian_image() {
-  local name=$1 packages=$2
-  [[ $(id -u) == 0 ]] || die "no registry answers; building the images from Debian packages needs root: sudo $0"
-  debian_tar minbase "$packages" | docker import - "$name" >/dev/null ||
-    die "the image $name could not be made from Debian packages: is a mirror reachable?"
-}
-
-# debian_tag IMAGE ENTRYPOINT [COMMAND…]: the image's official name for the Debian one, with the official entry point.
-debian_tag() {
-  local image=$1 entrypoint=$2
-  shift 2
-  {
-    printf 'FROM %s\nLABEL %s=%s\n' $OFFLINE_BASE $OFFLINE_LABEL $OFFLINE_VERSION
-    if (($#)); then printf 'RUN %s\n' "$*"; fi
-    printf 'ENTRYPOINT ["%s"]\n' "$entrypoint"
-  } | DOCKER_BUILDKIT=0 docker build -q -t "$image" - >/dev/null 2>&1 || die "the image $image could not be made"
-}
-
-# install_offline_images: everything but the app and Grafana, under the official names.
-install_offline_images() {
-  is_offline_installed && return
-  need_debian_tools
-  step "No registry: making the images from Debian packages (about a minute)"
-  busy - debian_image $OFFLINE_BASE nginx,redis-server,prometheus,prometheus-nginx-exporter,prometheus-redis-exporter,prometheus-alertmanager,libnginx-mod-http-js,busybox,ca-certificates
-  note "nginx, redis, prometheus and the exporters, under the names of .env"
-  # The official images have a wget, for the health checks.
-  local wget="ln -s /usr/bin/busybox /usr/bin/wget"
-  debian_tag "$(env_value NGINX_IMAGE)" /usr/sbin/nginx "$wget"
-  debian_tag "$(env_value REDIS_IMAGE)" /usr/bin/redis-server
-  # The official image has a folder of its own that its user may write to; a volume takes over its owner.
-  debian_tag "$(env_value PROMETHEUS_IMAGE)" /bin/prometheus "$wget && mkdir /prometheus && chown 65534:65534 /prometheus"
-  debian_tag "$(env_value ALERTMANAGER_IMAGE)" /usr/bin/prometheus-alertmanager "$wget"
-  debian_tag "$(env_value NGINX_EXPORTER_IMAGE)" /usr/bin/prometheus-nginx-exporter
-  debian_tag "$(env_value REDIS_EXPORTER_IMAGE)" /usr/bin/prometheus-redis-exporter
-}
-
-# install_offline_builder: a stand-in for the official Rust image, under its name, with all crates inside.
-install_offline_builder() {
-  local lock image context
-  lock=$(cat "$ROOT/Cargo.lock" "$ROOT"/offline/* | sha256sum | cut -c1-16)
-  image=$(env_value BUILDER_IMAGE)
-  [[ $(image_label "$image" mood.lock) == "$lock" ]] && return
-  need_debian_tools
-  has cargo || die "no registry answers; to build the app's image from Debian packages install cargo, for fetching the crates: apt-get install cargo"
-  if ! image_exists $OFFLINE_BUILDER_BASE; then
-    step "No registry: making a Rust builder from Debian packages (about two minutes)"
-    busy - debian_image $OFFLINE_BUILDER_BASE rustc,cargo,rust-src,musl-tools,ca-certificates,libunwind-21-dev
+# or_debian: after a pull that failed: returns if Debian packages can take the registry's place, else dies.
+or_debian() {
+  if [[ $PULL_KIND == unreachable || $PULL_KIND == limited ]]; then
+    if can_use_debian; then
+      note "$PULL_SENTENCE"
+      return 0
+    fi
+    ! has apt-get || PULL_SENTENCE="$PULL_SENTENCE; or make the images from Debian packages: sudo $0 --offline"
   fi
-  step "Fetching the crates for the builder"
-  context=$(mktemp -d)
-  (cd "$ROOT" && cargo vendor --quiet --locked --versioned-dirs "$context/vendor" >/dev/null)
-  # Nine tenths of all crates are import tables for Windows.
-  find "$context/vendor" -path '*/windows*/src/Windows' -prune -exec rm -rf {} +
-  tar -C "$context/vendor" -cf "$context/vendor.tar" .
-  cp "$ROOT"/offline/* "$context"
-  rm -rf "$context/vendor"
-  DOCKER_BUILDKIT=0 busy /dev/null docker build -f "$context/builder.Dockerfile" --label mood.lock="$lock" \
-    --label $OFFLINE_LABEL=$OFFLINE_VERSION --build-arg BASE=$OFFLINE_BUILDER_BASE -t "$image" "$context" ||
-    die "the builder's image could not be made"
-  rm -rf "$context"
+  die "$PULL_SENTENCE"
 }
 
-# build_app OFFLINE [OPTION…]: the app's image, from the sources as they are; options go to docker build.
+# profile_has SERVICE: whether COMPOSE_PROFILES starts it.
+profile_has() { [[ ,$(env_value COMPOSE_PROFILES), == *,$1,* ]]; }
+
+# wanted_images: the official images that the stack takes, without the app's; the first decides where all come from.
+wanted_images() {
+  local name
+  for name in REDIS NGINX PROMETHEUS NGINX_EXPORTER REDIS_EXPORTER; do env_value "${name}_IMAGE" && echo; done
+  if profile_has alertmanager; then env_value ALERTMANAGER_IMAGE && echo; fi
+  if profile_has grafana; then env_value GRAFANA_IMAGE && echo; fi
+}
+
+# install_images WAY: all that wanted_images names, by WAY: official (or nothing), debian, or either. Sets IMAGES_WAY to
+# official or debian.
+install_images() {
+  local way=$1 image
+  IMAGES_WAY=official
+  if [[ $way == either ]] && has_debian_images; then
+    note "the images from Debian packages stand in for the official ones; to go back to those: scripts/run.sh --online"
+    way=debian
+  fi
+  if [[ $way != debian ]]; then
+    for image in $(wanted_images); do
+      have_official "$image" && continue
+      if [[ $way == official ]]; then die "$PULL_SENTENCE"; fi
+      or_debian
+      way=debian
+      break
+    done
+  fi
+  if [[ $way == debian ]]; then
+    install_offline_images
+    IMAGES_WAY=debian
+  fi
+}
+
+# install_builder WAY: the image that compiles the app, likewise. Sets BUILDER_WAY.
+install_builder() {
+  local way=$1 image
+  image=$(env_value BUILDER_IMAGE)
+  BUILDER_WAY=official
+  if [[ $way == either ]] && is_offline_image "$image"; then way=debian; fi
+  if [[ $way != debian ]]; then
+    have_official "$image" && return
+    if [[ $way == official ]]; then die "$PULL_SENTENCE"; fi
+    or_debian
+  fi
+  BUILDER_WAY=debian
+}
+
+# is_published IMAGE: whether the app's image is one of a registry, and not ours to build.
+is_published() { [[ $1 == */* ]]; }
+
+# own_arch: this engine's architecture, as Docker calls it.
+own_arch() { docker version -f '{{.Server.Arch}}'; }
+
+# build_app WAY ARCH [OPTION…]: the app's image, from the sources as they are; options go to docker build. Sets APP_TAG,
+# the image's name: for another architecture than this engine's it is one of its own.
 build_app() {
-  local offline=$1 log arguments=("${@:2}")
-  arguments+=(--build-arg "BUILDER=$(env_value BUILDER_IMAGE)")
-  arguments+=(--build-arg GIT_COMMIT="$(git -C "$ROOT" rev-parse --short=12 HEAD 2>/dev/null || echo unknown)")
-  arguments+=(--build-arg SOURCE="$(source_hash)")
-  if $offline; then
-    install_offline_builder
+  local arch=$2 builder folder arguments
+  install_builder "$1"
+  builder=$(env_value BUILDER_IMAGE)
+  APP_TAG=$(env_value APP_IMAGE)
+  arguments=("${@:3}" --build-arg "TARGETARCH=$arch")
+  if [[ $BUILDER_WAY == debian ]]; then
+    if [[ $arch == "$(own_arch)" ]]; then install_offline_builder; else builder=$(install_cross_builder "$arch"); fi
     arguments+=(--network none)
   fi
-  step "Building $(env_value APP_IMAGE) (one to three minutes the first time)"
-  log=$(mktemp)
-  if ! busy "$log" docker build "${arguments[@]}" -f "$ROOT/Dockerfile.scratch" -t "$(env_value APP_IMAGE)" "$ROOT"; then
+  arguments+=(--build-arg "BUILDER=$builder" --build-arg "SOURCE=$(source_hash)")
+  arguments+=(--build-arg "GIT_COMMIT=$(git_commit)")
+  [[ $arch == "$(own_arch)" ]] || APP_TAG=$APP_TAG-$arch
+  step "Building $APP_TAG (one to three minutes the first time)"
+  folder=$(temp_folder)
+  if [[ $arch == "$(own_arch)" ]]; then
+    logged_build "$folder" "${arguments[@]}" -t "$APP_TAG" -f "$ROOT/Dockerfile.scratch" "$ROOT"
+  else
+    # The classic builder cannot make an image of another platform than its own: only compiling is left to it.
+    logged_build "$folder" "${arguments[@]}" -t "$APP_TAG-stage" -f "$ROOT/Dockerfile.scratch" --target build "$ROOT"
+    binary_of_image "$folder/mood" "$APP_TAG-stage"
+    import_app "$folder" "$arch"
+  fi
+  rm -rf "$folder"
+}
+
+# import_app FOLDER ARCH: makes the image APP_TAG of the binary in FOLDER, as the last stage of Dockerfile.scratch says.
+import_app() {
+  local changes=() line
+  while IFS= read -r line; do
+    changes+=(--change "$line")
+  done < <(awk '
+    /^FROM scratch/ { last = 1; next }
+    !last || /^(ARG|COPY|#)/ { next }
+    sub(/\\$/, "") { text = text $0; next }
+    text $0 != "" { print text $0; text = "" }' "$ROOT/Dockerfile.scratch" |
+    sed -e "s|\${GIT_COMMIT}|$(git_commit)|" -e "s|\${SOURCE}|$(source_hash)|")
+  tar -C "$1" -cf - mood | docker import --platform "linux/$2" "${changes[@]}" - "$APP_TAG" >/dev/null
+  [[ $(docker image inspect -f '{{.Architecture}}' "$APP_TAG") == "$2" ]] || relabel_app "$1/image" "$2"
+}
+
+# relabel_app FOLDER ARCH: older engines take every import for their own architecture; the image's file says which it is.
+relabel_app() {
+  local config
+  mkdir "$1"
+  docker save "$APP_TAG" | tar -C "$1" -xf -
+  config=$(sed 's/.*"Config":"\([^"]*\)".*/\1/' "$1/manifest.json")
+  sed "s/\"architecture\":\"[^\"]*\"/\"architecture\":\"$2\"/" "$1/$config" >"$1/config"
+  mv "$1/config" "$1/$config"
+  tar -C "$1" -cf - . | docker load -q >/dev/null
+}
+
+git_commit() { git -C "$ROOT" rev-parse --short=12 HEAD 2>/dev/null || echo unknown; }
+
+# logged_build FOLDER ARGUMENTS…: docker build, its output in FOLDER and shown only if it fails.
+logged_build() {
+  local log=$1/build.log
+  shift
+  if ! busy "$log" docker build "$@"; then
     tail -n 20 "$log" >&2
     die "the image could not be built; all that was said is in $log"
   fi
-  rm -f "$log"
+  # Where the standard library could not be built along.
+  sed -n 's/^.*warning: \(the standard library cannot\)/\1/p' "$log" | while IFS= read -r line; do warn "$line"; done
 }
 
-# binary_of_image FILE: takes the binary out of the app's image.
+# binary_of_image FILE [IMAGE]: takes the binary out of the app's image.
 binary_of_image() {
   local container
-  container=$(docker create "$(env_value APP_IMAGE)")
+  # The command is never run; an image that names none wants one.
+  container=$(docker create "${2:-$(env_value APP_IMAGE)}" /mood 2>/dev/null)
   docker cp "$container:/mood" "$1" >/dev/null 2>&1
   docker rm -f "$container" >/dev/null
 }

@@ -1,4 +1,4 @@
-# What the scripts share. Sourced, never run.
+# What the scripts share. Sourced, never run. For bash 3.2 and POSIX tools: a Mac has nothing else.
 # shellcheck shell=bash disable=SC2034
 
 set -euo pipefail
@@ -38,18 +38,42 @@ env_value() {
 
 has() { command -v "$1" >/dev/null 2>&1; }
 
+is_mac() { [[ $(uname -s) == Darwin ]]; }
+
+# how_to_install PACKAGE…: the line to type.
+how_to_install() {
+  if has apt-get; then
+    printf 'sudo apt-get install %s' "$*"
+  elif has brew; then
+    printf 'brew install %s' "$*"
+  else
+    printf 'install %s' "$*"
+  fi
+}
+
 # need COMMAND PACKAGE: dies with the line to type if COMMAND is missing.
 need() {
-  has "$1" || die "$1 is missing: apt-get install $2"
+  has "$1" || die "$1 is missing: $(how_to_install "$2")"
 }
 
 # show_help: prints the comment at the top of the script that was called.
 show_help() {
-  sed -n '2,/^[^#]/{/^#/{s/^# \{0,1\}//;p}}' "$0"
+  awk 'NR > 1 { if (!/^#/) exit; sub(/^# ?/, ""); print }' "$0"
   exit 0
 }
 
-# wait_until SECONDS WHAT COMMAND…: repeats COMMAND until it succeeds, with a dot a second on a terminal.
+# temp_folder: makes a folder that nobody else can read, and prints its name. (mktemp is not POSIX.)
+temp_folder() {
+  local folder=${TMPDIR:-/tmp}
+  folder=${folder%/}/mood-$$-$RANDOM
+  mkdir -m 700 "$folder"
+  printf '%s' "$folder"
+}
+
+# checksum: of stdin; tells apart, does not protect. (sha256sum is not POSIX.)
+checksum() { cksum | tr ' ' '-'; }
+
+# wait_until SECONDS WHAT COMMAND…: repeats COMMAND until it succeeds.
 wait_until() {
   local limit=$1 what=$2 deadline
   shift 2
@@ -70,6 +94,20 @@ human() {
   }'
 }
 
+# header NAME: the last value of that header in the HTTP head on stdin; of several heads, one a line with `all`.
+header() {
+  tr -d '\r' | awk -v name="$1:" -v all="${2:-}" '
+    tolower($1) == tolower(name) { sub(/^[^:]*: */, ""); value = $0; if (all) print }
+    END { if (!all && value != "") print value }'
+}
+
+# progress TEXT: on a terminal, takes the place of the last such line; without text, removes it.
+progress() {
+  [[ -t 1 ]] || return 0
+  printf '\r\e[K'
+  [[ -z ${1:-} ]] || printf '%s    %s%s' "$DIM" "$1" "$RESET"
+}
+
 # busy LOG COMMAND…: runs it, its output into LOG (-: where ours goes); on a terminal, counts the seconds meanwhile.
 busy() {
   local log=$1 began=$SECONDS pid status=0
@@ -77,10 +115,10 @@ busy() {
   if [[ $log == - ]]; then "$@" & else "$@" >"$log" 2>&1 & fi
   pid=$!
   while [[ -t 1 ]] && kill -0 "$pid" 2>/dev/null; do
-    printf '\r%s    %d s%s' "$DIM" $((SECONDS - began)) "$RESET"
+    progress "$((SECONDS - began)) s"
     sleep 1
   done
-  [[ ! -t 1 ]] || printf '\r\e[K'
+  progress
   wait "$pid" || status=$?
   return $status
 }

@@ -1,12 +1,14 @@
 #!/usr/bin/env bash
 # Starts the whole stack: Nginx, the app, Redis, Prometheus, Grafana. The only command between a clone and the page.
 #
-# Usage: scripts/run.sh [--replicas N] [--offline] [--build]
+# Usage: scripts/run.sh [--replicas N] [--online|--offline] [--build]
 #   --replicas N   how many replicas of the app (default: as many as run now, or 1)
+#   --online       take the official images, also where images from Debian packages stand in for them
 #   --offline      take no image from a registry: make them from Debian packages (found out by itself otherwise)
 #   --build        build the app's image even if its sources have not changed
 #   --help         this text
 #
+# APP_IMAGE=name/of/a/published:tag scripts/run.sh pulls that image instead of building one.
 # Without Docker it runs the service alone, with its embedded store, on the same port. Safe to run twice.
 
 # shellcheck source=scripts/lib.sh
@@ -16,7 +18,7 @@ source "$ROOT/scripts/images.sh"
 # shellcheck source=scripts/stack.sh
 source "$ROOT/scripts/stack.sh"
 
-replicas='' offline=false build=false
+replicas='' way=either build=false
 while (($#)); do
   case $1 in
     --replicas)
@@ -24,7 +26,8 @@ while (($#)); do
       replicas=$2
       shift
       ;;
-    --offline) offline=true ;;
+    --online) way=official ;;
+    --offline) way=debian ;;
     --build) build=true ;;
     -h | --help) show_help ;;
     *) usage_error "unknown argument '$1'" ;;
@@ -52,51 +55,63 @@ check_port() {
   fi
 }
 
+# check_space: disk and memory, where the engine's are this machine's.
 check_space() {
   local free memory
-  free=$(df -Pk "$(docker info -f '{{.DockerRootDir}}' 2>/dev/null || echo /)" 2>/dev/null | awk 'NR == 2 { print $4 }')
+  free=$(df -Pk "$(docker info -f '{{.DockerRootDir}}' 2>/dev/null)" 2>/dev/null | awk 'NR == 2 { print $4 }' || true)
   ((${free:-9999999} > 3000000)) || die "only $((free / 1024)) MB are free where Docker keeps its images, and it needs 3 GB: docker system prune"
+  [[ -r /proc/meminfo ]] || return 0
   memory=$(awk '/^MemAvailable/ { print $2 }' /proc/meminfo)
   ((memory > 400000)) || die "only $((memory / 1024)) MB of memory are free, and the stack needs 400 MB: stop something else"
 }
 
+# check_readable: the containers' users are others than the one who made this folder.
+check_readable() {
+  local hidden
+  hidden=$(cd "$ROOT" && find nginx.conf nginx.js prometheus.yml alerts.yml alertmanager.yml grafana ! -perm -004 | head -n 1)
+  [[ -z $hidden ]] || die "the containers' users may not read $hidden: chmod -R go+rX $ROOT"
+}
+
+# needs_build: whether the app's image is of other sources than these, or of a stand-in that is to go.
+needs_build() {
+  [[ $(image_label "$app_image" mood.source) != "$(source_hash)" ]] ||
+    { [[ $way == official ]] && is_offline_image "$(env_value BUILDER_IMAGE)"; }
+}
+
 has docker || run_alone
 need_docker
+need curl curl
 compose version >/dev/null
+check_readable
 check_port nginx HTTP_PORT
 check_port prometheus PROMETHEUS_PORT
 [[ -n $(containers nginx) ]] || check_space
 running=$(replica_count)
 replicas=${replicas:-$((running > 0 ? running : 1))}
 check_neighbours "$replicas"
+app_image=$(env_value APP_IMAGE)
+if $build && is_published "$app_image"; then
+  usage_error "--build builds an image of one's own, and APP_IMAGE names one of a registry ($app_image)"
+fi
 
 # --- Changes ---
 
-skipped=()
-if $offline || is_offline_installed; then
-  offline=true
-elif ! can_have "$(env_value REDIS_IMAGE)"; then
-  offline=true
+skipped=''
+install_images "$way"
+if [[ $IMAGES_WAY == debian ]] && profile_has grafana && ! image_exists "$(env_value GRAFANA_IMAGE)"; then
+  COMPOSE_PROFILES=$(env_value COMPOSE_PROFILES | tr , '\n' | grep -vx grafana | paste -s -d , - || true)
+  export COMPOSE_PROFILES
+  skipped="Grafana: no registry answers and Debian does not have it"
 fi
-if $offline; then
-  install_offline_images
-  profiles=$(env_value COMPOSE_PROFILES)
-  if [[ ,$profiles, == *,grafana,* ]] && ! image_exists "$(env_value GRAFANA_IMAGE)"; then
-    # Debian has no Grafana.
-    COMPOSE_PROFILES=$(tr , '\n' <<<"$profiles" | grep -vx grafana | paste -sd, || true)
-    export COMPOSE_PROFILES
-    skipped+=("Grafana: no registry answers and Debian does not have it")
-  fi
-fi
-app_image=$(env_value APP_IMAGE)
-if $build || [[ $(image_label "$app_image" mood.source) != "$(source_hash)" ]]; then
-  if ! $offline && can_have "$(env_value BUILDER_IMAGE)"; then build_app false; else build_app true; fi
+if is_published "$app_image"; then
+  image_exists "$app_image" || pull "$app_image" || die "$PULL_SENTENCE"
+elif $build || needs_build; then
+  build_app "$way" "$(own_arch)"
 fi
 
-# Now it is clear whether Grafana starts.
-for service in grafana alertmanager; do
-  [[ ,$(env_value COMPOSE_PROFILES), != *,$service,* ]] || check_port $service "${service^^}_PORT"
-done
+# Now it is clear what starts.
+! profile_has grafana || check_port grafana GRAFANA_PORT
+! profile_has alertmanager || check_port alertmanager ALERTMANAGER_PORT
 
 step "Starting $replicas replica(s) and what stands around them"
 start_replicas "$replicas"
@@ -112,4 +127,4 @@ if [[ -n $(containers grafana) ]]; then
   say "Grafana     http://localhost:$(env_value GRAFANA_PORT)  ($(env_value GRAFANA_USER), password in .env: change it)"
 fi
 say "replicas    $(replica_count), more with scripts/scale.sh N"
-for what in "${skipped[@]}"; do say "${YELLOW}left out${RESET}    $what"; done
+[[ -z $skipped ]] || say "${YELLOW}left out${RESET}    $skipped"

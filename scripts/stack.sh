@@ -8,7 +8,7 @@ compose() {
   elif has docker-compose; then
     (cd "$ROOT" && docker-compose "$@")
   else
-    die "Compose is missing: apt-get install docker-compose"
+    die "Compose is missing: $(how_to_install docker-compose)"
   fi
 }
 
@@ -18,12 +18,12 @@ start_replicas() {
   local log replicas=$1
   shift
   expect_replicas "$replicas"
-  log=$(mktemp)
+  log=$(temp_folder)/compose.log
   if ! compose up -d --no-build --scale app="$replicas" "$@" >"$log" 2>&1; then
     tail -n 15 "$log" >&2
     die "Compose could not start the replicas (above is why)"
   fi
-  rm -f "$log"
+  rm -rf "$(dirname "$log")"
   wait_until 60 "the stack answers on $(base_url)" is_served
   wait_until 60 "Nginx reaches all replicas" reached "$((replicas > 20 ? 20 : replicas))"
 }
@@ -35,7 +35,10 @@ need_docker() {
   answer=$(docker info 2>&1 >/dev/null) && return
   case $answer in
     *"permission denied"*) die "you may not talk to the Docker daemon: sudo usermod -aG docker $(id -un), then log in again" ;;
-    *) die "the Docker daemon does not answer: sudo service docker start" ;;
+    *)
+      ! is_mac || die "the Docker daemon does not answer: start Docker Desktop (or what you use instead)"
+      die "the Docker daemon does not answer: sudo service docker start"
+      ;;
   esac
 }
 
@@ -48,14 +51,15 @@ containers() {
     --filter "label=com.docker.compose.service=$1"
 }
 
-replica_count() { containers app | wc -l; }
+# Some wc's write spaces before the number.
+replica_count() { containers app | wc -l | tr -d ' '; }
 
 # reached COUNT: whether Nginx passes requests to this many different replicas.
 reached() {
-  local seen
-  seen=$(for _ in $(seq $(($1 * 8))); do
-    curl -s -m 2 -o /dev/null -D - "$(base_url)/mood" | sed -n 's/^X-Served-By: //Ip' | tr -d '\r'
-  done | sort -u | wc -l)
+  local seen i url
+  url=$(base_url)/mood
+  seen=$(for ((i = 0; i < $1 * 8; i++)); do curl -s -m 2 -o /dev/null -D - "$url" || true; done |
+    header X-Served-By all | sort -u | wc -l)
   ((seen >= $1))
 }
 
@@ -64,7 +68,8 @@ is_served() { curl -sf -m 2 -o /dev/null "$(base_url)/mood"; }
 # check_neighbours COUNT: near 300 replicas the kernel's neighbour table overflows, for all namespaces together.
 check_neighbours() {
   local limit
-  limit=$(cat /proc/sys/net/ipv4/neigh/default/gc_thresh3 2>/dev/null || echo 1024)
+  # Elsewhere than on Linux the engine's kernel is in a virtual machine that sizes itself.
+  limit=$(cat /proc/sys/net/ipv4/neigh/default/gc_thresh3 2>/dev/null || echo 16384)
   if (($1 > 250 && limit < 16384)); then
     warn "with $1 replicas connections will time out; type: sudo sysctl -w net.ipv4.neigh.default.gc_thresh3=16384"
   fi
@@ -90,6 +95,7 @@ groups:
         expr: vector($1)
 EOF
   prometheus=$(containers prometheus)
-  # On SIGHUP it reads its rules again.
-  [[ -z $prometheus ]] || docker kill -s HUP "$prometheus" >/dev/null
+  # On SIGHUP it reads its rules again. From inside: after a `docker kill`, of whatever signal, the engine takes a container
+  # for stopped by hand and never starts it again by itself.
+  [[ -z $prometheus ]] || docker exec "$prometheus" sh -c 'kill -s HUP 1'
 }

@@ -27,13 +27,17 @@ step "Stopping the stack"
 arguments=(down --remove-orphans)
 ! $purge || arguments+=(--volumes)
 # What only a profile starts too, if it runs.
-COMPOSE_PROFILES=grafana,alertmanager compose "${arguments[@]}" 2>&1 | grep -v '^Removing\|^Stopping\|^Network\|^Volume' | grep -i error || true
+COMPOSE_PROFILES=grafana,alertmanager compose "${arguments[@]}" 2>&1 | grep -vE '^(Removing|Stopping|Network|Volume)' | grep -i error || true
 if $purge; then
   step "Removing the images that were built here"
   # Those that were made from others first.
-  mapfile -t ours < <(for label in mood.source mood.stage $OFFLINE_LABEL; do docker images -q --filter label="$label"; done
-    docker images -q $OFFLINE_BASE; docker images -q $OFFLINE_BUILDER_BASE)
-  ((${#ours[@]} == 0)) || printf '%s\n' "${ours[@]}" | awk '!seen[$0]++' | xargs docker rmi -f >/dev/null ||
+  ours=$({
+    for label in mood.source mood.stage $OFFLINE_LABEL; do docker images -q --filter label="$label"; done
+    docker images -q $OFFLINE_BASE
+    docker images -q $OFFLINE_BUILDER_BASE
+  } | awk '!seen[$0]++')
+  # shellcheck disable=SC2086
+  [[ -z $ours ]] || docker rmi -f $ours >/dev/null ||
     die "some images are in use by another stack: stop that one first, with its COMPOSE_PROJECT_NAME"
 fi
 say "stopped"

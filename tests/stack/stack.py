@@ -3,6 +3,7 @@
 import http.client
 import json
 import os
+import signal
 import subprocess
 import threading
 import time
@@ -110,18 +111,31 @@ def wait_for(what, probe, seconds=60):
 
 
 class Load:
-    """Clients that ask all the time on kept connections, about 400 requests a second, until the block ends."""
+    """Asks at a constant rate until the block ends, on kept connections. A latency counts from when its request was due,
+    so that a stall is not hidden."""
 
-    def __init__(self, clients=8, path="/mood"):
+    def __init__(self, rate=300, clients=64, path="/mood"):
+        self.rate = rate
         self.path = path
         self.failures = []
-        self.count = 0
-        self.slowest = 0.0
+        self._latencies = []
+        self._next = 0
         self._stop = threading.Event()
         self._lock = threading.Lock()
         self._threads = [threading.Thread(target=self._run) for _ in range(clients)]
 
+    @property
+    def count(self):
+        return len(self._latencies)
+
+    def p99(self, since, until):
+        """Seconds, of the requests that were due between two times of time.monotonic()."""
+        latencies = sorted(took for due, took in self._latencies if since <= due < until)
+        assert len(latencies) > 100, f"only {len(latencies)} requests"
+        return latencies[len(latencies) * 99 // 100]
+
     def __enter__(self):
+        self._began = time.monotonic()
         for thread in self._threads:
             thread.start()
         return self
@@ -133,8 +147,12 @@ class Load:
 
     def _run(self):
         connection = http.client.HTTPConnection("localhost", PORT, timeout=10)
-        while not self._stop.is_set():
-            began = time.monotonic()
+        while True:
+            with self._lock:
+                due = self._began + self._next / self.rate
+                self._next += 1
+            if self._stop.wait(max(0, due - time.monotonic())):
+                break
             try:
                 connection.request("GET", self.path)
                 response = connection.getresponse()
@@ -143,11 +161,13 @@ class Load:
             except OSError as error:
                 problem = repr(error)
                 connection.close()
-            took = time.monotonic() - began
             with self._lock:
-                self.count += 1
-                self.slowest = max(self.slowest, took)
+                self._latencies.append((due, time.monotonic() - due))
                 if problem:
                     self.failures.append(problem)
-            time.sleep(0.02)
         connection.close()
+
+
+def crash(container):
+    """Ends a container's first process as a fault would. After a `docker kill` the engine would not start it again."""
+    os.kill(container["State"]["Pid"], signal.SIGKILL)

@@ -114,7 +114,7 @@ class Form(unittest.TestCase):
 class Live(unittest.TestCase):
     def test_every_expression_gives_data(self):
         # Rates and ratios exist only while somebody asks.
-        with Load(clients=1):
+        with Load(rate=50, clients=4):
             self.check_expressions()
 
     def check_expressions(self):

@@ -35,7 +35,8 @@ pub fn binary() -> PathBuf {
 
 /// A running service.
 pub struct Mood {
-    child: Child,
+    /// `None`: it runs on another machine (tests/arm64.sh).
+    child: Option<Child>,
     pub address: SocketAddr,
     lines: Arc<Mutex<Vec<String>>>,
 }
@@ -43,7 +44,18 @@ pub struct Mood {
 impl Mood {
     /// With the embedded store.
     pub fn start() -> Mood {
-        Mood::with(&[])
+        match std::env::var("MOOD_MACHINE") {
+            Ok(address) => Mood::started_anew(address.parse().expect("an address and a port")),
+            Err(_) => Mood::with(&[]),
+        }
+    }
+
+    /// On another machine, which starts it anew when it is asked at a port for that.
+    fn started_anew(address: SocketAddr) -> Mood {
+        let restart = std::env::var("MOOD_MACHINE_RESTART").expect("where to ask for a new start");
+        let mut stream = TcpStream::connect(restart).expect("the machine answers");
+        assert_eq!(read_all(&mut stream), "ready\n");
+        Mood { child: None, address, lines: Arc::default() }
     }
 
     pub fn with_redis(redis: &Redis) -> Mood {
@@ -62,7 +74,7 @@ impl Mood {
                 kept.lock().unwrap().push(line);
             }
         });
-        let mut mood = Mood { child, address: SocketAddr::from(([127, 0, 0, 1], 0)), lines };
+        let mut mood = Mood { child: Some(child), address: SocketAddr::from(([127, 0, 0, 1], 0)), lines };
         mood.address = wait_for("the service listens", || mood.listening_address());
         mood
     }
@@ -96,7 +108,7 @@ impl Mood {
     }
 
     pub fn pid(&self) -> i32 {
-        self.child.id() as i32
+        self.child.as_ref().expect("it runs on this machine").id() as i32
     }
 
     pub fn signal(&self, signal: i32) {
@@ -106,7 +118,7 @@ impl Mood {
 
     /// How the process ended, if it did.
     pub fn ended(&mut self) -> Option<ExitStatus> {
-        self.child.try_wait().expect("the child can be waited for")
+        self.child.as_mut()?.try_wait().expect("the child can be waited for")
     }
 
     pub fn wait(&mut self) -> ExitStatus {
@@ -218,8 +230,10 @@ impl Drop for Mood {
             let log = self.log();
             eprintln!("--- the last lines of the service's log\n{}", log[log.len().saturating_sub(20)..].join("\n"));
         }
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        if let Some(child) = &mut self.child {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
     }
 }
 
