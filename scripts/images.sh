@@ -121,7 +121,7 @@ build_app() {
 
 # import_app FOLDER ARCH: makes the image APP_TAG of the binary in FOLDER, as the last stage of Dockerfile.scratch says.
 import_app() {
-  local changes=() line
+  local changes=(--platform "linux/$2") line
   while IFS= read -r line; do
     changes+=(--change "$line")
   done < <(awk '
@@ -130,7 +130,7 @@ import_app() {
     sub(/\\$/, "") { text = text $0; next }
     text $0 != "" { print text $0; text = "" }' "$ROOT/Dockerfile.scratch" |
     sed -e "s|\${GIT_COMMIT}|$(git_commit)|" -e "s|\${SOURCE}|$(source_hash)|")
-  tar -C "$1" -cf - mood | docker import --platform "linux/$2" "${changes[@]}" - "$APP_TAG" >/dev/null
+  tar -C "$1" -cf - mood | docker import "${changes[@]}" - "$APP_TAG" >/dev/null
   [[ $(docker image inspect -f '{{.Architecture}}' "$APP_TAG") == "$2" ]] || relabel_app "$1/image" "$2"
 }
 
