@@ -19,15 +19,6 @@ is_offline_installed() {
   done
 }
 
-# has_debian_images: whether any of them stands in for an official one, of whatever version.
-has_debian_images() {
-  local name
-  for name in $OFFLINE_IMAGES; do
-    if is_offline_image "$(env_value "${name}_IMAGE")"; then return 0; fi
-  done
-  return 1
-}
-
 # can_use_debian: whether this machine can make images from Debian packages.
 can_use_debian() { has apt-get && [[ $(id -u) == 0 ]]; }
 

@@ -39,7 +39,7 @@ or_debian() {
 # profile_has SERVICE: whether COMPOSE_PROFILES starts it.
 profile_has() { [[ ,$(env_value COMPOSE_PROFILES), == *,$1,* ]]; }
 
-# wanted_images: the official images that the stack takes, without the app's; the first decides where all come from.
+# wanted_images: the official images that the stack takes, without the app's. Redis' decides where all come from.
 wanted_images() {
   local name
   for name in REDIS NGINX PROMETHEUS NGINX_EXPORTER REDIS_EXPORTER; do env_value "${name}_IMAGE" && echo; done
@@ -52,7 +52,7 @@ wanted_images() {
 install_images() {
   local way=$1 image
   IMAGES_WAY=official
-  if [[ $way == either ]] && has_debian_images; then
+  if [[ $way == either ]] && is_offline_image "$(env_value REDIS_IMAGE)"; then
     note "the images from Debian packages stand in for the official ones; to go back to those: scripts/run.sh --online"
     way=debian
   fi

@@ -168,6 +168,24 @@ class Load:
         connection.close()
 
 
+def unpause(containers_paused):
+    """Until they are healthy again: a paused container counts as unhealthy, and Compose starts nothing that needs it."""
+    for container in containers_paused:
+        docker("unpause", container["Id"])
+    ids = [container["Id"] for container in containers_paused]
+
+    def healthy():
+        return all(state == "healthy" for state in docker("inspect", "-f", "{{.State.Health.Status}}", *ids).split())
+
+    wait_for("what was paused is healthy", healthy, 60)
+
+
+def targets():
+    """The health of each target of Prometheus, as of its last scrape."""
+    active = json.loads(fetch("/api/v1/targets?state=active", base=PROMETHEUS)[2])["data"]["activeTargets"]
+    return [target["health"] for target in active if target["labels"]["job"] != "alertmanager"]
+
+
 def crash(container):
     """Ends a container's first process as a fault would. After a `docker kill` the engine would not start it again."""
     os.kill(container["State"]["Pid"], signal.SIGKILL)

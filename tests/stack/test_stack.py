@@ -4,9 +4,10 @@ import json
 import re
 import time
 import unittest
+from pathlib import Path
 
 from stack import (
-    PORT, PROJECT, SETTINGS, URL, Load, address_of, containers, connects, crash, docker, fetch, helper, query, script, service_of, wait_for,
+    PORT, PROJECT, SETTINGS, URL, Load, address_of, containers, connects, crash, docker, fetch, helper, query, script, service_of, targets, unpause, wait_for,
 )
 
 
@@ -52,10 +53,11 @@ class Isolation(unittest.TestCase):
 
     def test_nginx_may_open_as_many_files_as_it_has_connections(self):
         master = containers("nginx")[0]["State"]["Pid"]
-        workers = open(f"/proc/{master}/task/{master}/children").read().split()
-        self.assertEqual(len(workers), 2)
+        workers = Path(f"/proc/{master}/task/{master}/children").read_text().split()
+        # The cache's manager is one of them.
+        self.assertGreaterEqual(len(workers), 2)
         for worker in workers:
-            limits = open(f"/proc/{worker}/limits").read()
+            limits = Path(f"/proc/{worker}/limits").read_text()
             self.assertRegex(limits, r"Max open files +8192 ")
 
     def test_every_container_is_non_root_read_only_and_without_capabilities(self):
@@ -203,9 +205,8 @@ class Trouble(unittest.TestCase):
             hung_at = time.monotonic()
             docker("pause", other["Id"])
             time.sleep(5)
-            docker("unpause", other["Id"])
             mended_at = time.monotonic()
-            time.sleep(1)
+            unpause([other])
         self.assert_no_failure(load)
         self.assertLessEqual(load.p99(hung_at, mended_at), 0.3)
 
@@ -228,11 +229,12 @@ class Trouble(unittest.TestCase):
                 if not all(is_back(container) for container in before):
                     return False
                 cache = fetch("/mood")[1]["X-Cache"]
-                up = [int(series["value"][1]) for series in query("up")]
+                reached = [series["value"][1] for series in query("nginx_up or redis_up")]
+                health = targets()
             except (OSError, AssertionError, ValueError):
                 return False
-            # Two replicas, both sides of Nginx, Redis, Prometheus itself.
-            return cache == "HIT" and len(up) == 6 and all(up)
+            # Two replicas, both sides of Nginx, Redis, Prometheus itself; and what the exporters reach.
+            return cache == "HIT" and health == ["up"] * 6 and reached == ["1", "1"]
 
         wait_for("everything is back and well", is_well, 15)
         print(f"all back after {time.monotonic() - crashed_at:.1f} s")
@@ -279,8 +281,7 @@ class Trouble(unittest.TestCase):
             self.assertEqual((status, headers.get_content_type()), (502, "text/html"))
             self.assertEqual(len(headers.get_all("X-Request-Id")), 1)
         finally:
-            for replica in replicas:
-                docker("unpause", replica["Id"])
+            unpause(replicas)
         wait_for("it is back", lambda: fetch("/mood")[0] == 200)
 
 
