@@ -71,6 +71,7 @@ chromedriver chromium-driver
 /usr/share/doc/fonts-noto-color-emoji fonts-noto-color-emoji
 /usr/share/doc/fonts-dejavu-core fonts-dejavu-core
 busybox busybox-static
+toybox toybox
 java default-jre-headless
 openssl openssl
 ip iproute2

@@ -108,7 +108,7 @@ class Constructs(unittest.TestCase):
                         self.assertTrue(guarded, f"scripts/{name}.sh:{number}: {line.strip()}")
 
 
-# The utilities of POSIX.1-2017 that busybox has.
+# The utilities of POSIX.1-2017.
 POSIX = """
 [ awk basename cat chgrp chmod chown cksum cmp comm cp cut date dd df diff dirname du echo ed env expand expr false find fold
 getconf grep head id kill link ln logname ls man mkdir mkfifo more mv nice nl nohup od paste patch printf ps pwd rm rmdir
@@ -120,17 +120,19 @@ BESIDES = ["bash", "curl", "git", "docker", "docker-compose"]
 
 
 class PosixTools(unittest.TestCase):
-    """run, scale, smoke and stop where every tool is busybox's and nothing of GNU is there."""
+    """run, scale, smoke and stop where every tool is busybox's or toybox's and nothing of GNU is there."""
 
     @classmethod
     def setUpClass(cls):
         folder = tempfile.TemporaryDirectory()
         cls.addClassCleanup(folder.cleanup)
         cls.path = folder.name
-        applets = subprocess.run(["busybox", "--list"], capture_output=True, text=True, check=True).stdout.split()
-        for tool in POSIX:
-            if tool in applets:
-                Path(cls.path, tool).symlink_to(cls.which("busybox"))
+        # Debian's busybox lacks a few.
+        for box, flag in (("busybox", ["--list"]), ("toybox", [])):
+            applets = subprocess.run([box, *flag], capture_output=True, text=True, check=True).stdout.split()
+            for tool in POSIX:
+                if tool in applets and not Path(cls.path, tool).exists():
+                    Path(cls.path, tool).symlink_to(cls.which(box))
         for tool in BESIDES:
             if cls.which(tool):
                 Path(cls.path, tool).symlink_to(cls.which(tool))
