@@ -68,11 +68,17 @@ is_logged_in() {
 # pull_watched IMAGE ERRORFILE SOCKET: reads the engine's stream of events, one JSON object a line.
 pull_watched() {
   local image=$1 errors=$2 socket=$3 pipe=$2.pipe line pid last=$SECONDS shown=$SECONDS before=-1 ended=false failed=''
-  local tag=${image##*:} name=${image%:*}
-  [[ $tag != */* && $image == *:* ]] || { tag=latest name=$image; }
+  local name tag
+  case $image in
+    *@*) name=${image%%@*} tag=${image#*@} ;;
+    *:*) name=${image%:*} tag=${image##*:} ;;
+    *) name=$image tag=latest ;;
+  esac
+  # What follows the colon is a registry's port.
+  [[ $tag != */* ]] || { name=$image tag=latest; }
   LAYERS=() LAYER_BYTES=() LAYER_SIZES=() PULLED_BYTES=0 EXPECTED_BYTES=0
   mkfifo "$pipe"
-  curl -sN -X POST --unix-socket "$socket" -w '\n{"http":%{http_code}}\n' \
+  curl -sN --noproxy '*' -X POST --unix-socket "$socket" -w '\n{"http":%{http_code}}\n' \
     "http://docker/images/create?fromImage=$name&tag=$tag" >"$pipe" &
   pid=$!
   # However this ends, the stream ends too.
