@@ -35,15 +35,33 @@ url=$(base_url)/mood
 spread=$(for ((i = 0; i < requests; i++)); do printf 'url = "%s"\noutput = "/dev/null"\n' "$url"; done |
   curl -s -m 120 -D - -K - | header X-Served-By all | sort | uniq -c | sort -rn)
 
-# chart: a line a replica: its name, its requests, a bar, and the memory charged to it. Asked for one by one, the engine
-# would take two seconds for each.
-chart() {
-  {
+# memory_of_replicas: `memory ID BYTES` for each, as charged to it: from the kernel where it is this machine's (200 in a second),
+# else from the engine, which takes a tenth of a second for each, asked for all at once.
+memory_of_replicas() {
+  local id file
+  id=$(containers app --no-trunc | head -n 1)
+  # Control groups of version 1, and of 2 by either driver.
+  for file in /sys/fs/cgroup/memory/docker/ID/memory.usage_in_bytes /sys/fs/cgroup/docker/ID/memory.current \
+    /sys/fs/cgroup/system.slice/docker-ID.scope/memory.current ''; do
+    if [[ -z $file || -r ${file/ID/$id} ]]; then break; fi
+  done
+  if [[ -n $file ]]; then
+    for id in $(containers app --no-trunc); do
+      printf 'memory %.12s %s\n' "$id" "$(cat "${file/ID/$id}")"
+    done
+  else
     # shellcheck disable=SC2046
     docker stats --no-stream --format 'memory {{.ID}} {{.MemUsage}}' $(containers app)
+  fi
+}
+
+# chart: a line a replica: its name, its requests, a bar, and its memory.
+chart() {
+  {
+    memory_of_replicas
     printf '%s\n' "$spread"
   } | awk '
-    $1 == "memory" { memory[$2] = $3; next }
+    $1 == "memory" { memory[$2] = $3 ~ /^[0-9]+$/ ? sprintf("%.1fMiB", $3 / 1048576) : $3; next }
     !most { most = $1 }
     {
       bar = ""

@@ -45,9 +45,9 @@ need_docker() {
 http_port() { env_value HTTP_PORT; }
 base_url() { printf 'http://localhost:%s' "$(http_port)"; }
 
-# containers SERVICE: the ids of its running containers.
+# containers SERVICE [OPTION…]: the ids of its running containers; options go to docker ps.
 containers() {
-  docker ps -q --filter "label=com.docker.compose.project=$(env_value COMPOSE_PROJECT_NAME)" \
+  docker ps -q "${@:2}" --filter "label=com.docker.compose.project=$(env_value COMPOSE_PROJECT_NAME)" \
     --filter "label=com.docker.compose.service=$1"
 }
 

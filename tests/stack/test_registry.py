@@ -157,7 +157,7 @@ class WithARegistry(unittest.TestCase):
         """A script on the second engine; where not `debian`, on a machine without apt-get."""
         path = os.environ["PATH"] if debian else self.path_without("apt-get")
         return subprocess.run(
-            self.inside(ROOT / "scripts" / name, *arguments), capture_output=True, text=True, timeout=900,
+            self.inside(ROOT / "scripts" / name, *arguments), capture_output=True, text=True, timeout=1800,
             env=os.environ | STACK | {"PATH": path, "DOCKER_HOST": self.host} | environment,
         )
 
@@ -226,7 +226,7 @@ class WithARegistry(unittest.TestCase):
         self.set_mode("closed")
         time.sleep(8)
         self.set_mode("pass", SLOW)
-        wait_for("the builder is here", lambda: self.engine("images", "-q", builder), 900)
+        wait_for("the builder is here", lambda: self.engine("images", "-q", builder), 1200)
         print(f"the builder took {time.monotonic() - slow_since:.0f} s, and all before it {slow_since - began:.0f} s")
         self.assertGreater(time.monotonic() - slow_since, 120, "that was no slow line")
         self.set_mode("pass", FAST)
