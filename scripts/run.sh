@@ -98,6 +98,8 @@ fi
 
 skipped=''
 install_images "$way"
+# No registry answered: the builder would not come from there either.
+[[ $IMAGES_WAY == official ]] || way=debian
 if [[ $IMAGES_WAY == debian ]] && profile_has grafana && ! image_exists "$(env_value GRAFANA_IMAGE)"; then
   COMPOSE_PROFILES=$(env_value COMPOSE_PROFILES | tr , '\n' | grep -vx grafana | paste -s -d , - || true)
   export COMPOSE_PROFILES
