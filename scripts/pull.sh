@@ -191,7 +191,7 @@ describe_failure() {
 # place_of IMAGE: where its name is written.
 place_of() {
   local line variable
-  line=$(grep -n "^[A-Z_]*_IMAGE=$1\$" "$ROOT/.env" | head -n 1)
+  line=$(grep -n "^[A-Z_]*_IMAGE=$1\$" "$ROOT/.env" | head -n 1 || true)
   if [[ -n $line ]]; then
     variable=${line#*:}
     printf '%s, line %s of .env' "${variable%%=*}" "${line%%:*}"

@@ -16,12 +16,13 @@ pub struct Flood {
 }
 
 impl Flood {
-    /// Notes who sent the requests of one batch. One that is not `full` took all there was.
-    pub fn note(&mut self, peers: &[SocketAddr], full: bool) {
-        if !full {
-            self.ahead.clear();
-            return;
-        }
+    /// The queue ran empty: nobody is ahead.
+    pub fn clear(&mut self) {
+        self.ahead.clear();
+    }
+
+    /// Notes who sent the requests of a full batch.
+    pub fn note(&mut self, peers: &[SocketAddr]) {
         for (position, peer) in peers.iter().enumerate() {
             if !peers[..position].contains(peer) {
                 continue;
@@ -49,12 +50,12 @@ mod tests {
         batch.push(modest);
         let mut flood = Flood::default();
         for _ in 0..LIMIT / 62 {
-            flood.note(&batch, true);
+            flood.note(&batch);
         }
         assert!(!flood.is_flooding(greedy));
-        flood.note(&batch, true);
+        flood.note(&batch);
         assert!(flood.is_flooding(greedy) && !flood.is_flooding(modest));
-        flood.note(&[greedy], false);
+        flood.clear();
         assert!(!flood.is_flooding(greedy));
     }
 }

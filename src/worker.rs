@@ -53,8 +53,12 @@ impl<'a> Worker<'a> {
         let began = Instant::now();
         let app = self.app;
         app.metrics.in_flight.add(batch.len() as i64);
-        let peers: Vec<_> = batch.iter().filter_map(|request| request.remote_addr().copied()).collect();
-        self.flood.note(&peers, batch.len() == BATCH);
+        if batch.len() == BATCH {
+            let peers: Vec<_> = batch.iter().filter_map(|request| request.remote_addr().copied()).collect();
+            self.flood.note(&peers);
+        } else {
+            self.flood.clear();
+        }
         let mut read = BatchRead::default();
         for request in batch {
             let whole_lines = self.lines.len();
