@@ -92,7 +92,8 @@ fn serve() -> ExitCode {
     };
     let Ok(_logger) = logging::start(config.log_level) else { return command::fail(1, "logging cannot be started") };
     let limits = bounded_by_open_files(config.limits.clone());
-    let metrics = Arc::new(Metrics::new());
+    let host = os::hostname();
+    let metrics = Arc::new(Metrics::new(&host));
     watch_panics(Arc::clone(&metrics));
 
     let listener = match server::listen(config.listen).and_then(|listener| Ok((listener.try_clone()?, listener))) {
@@ -102,7 +103,7 @@ fn serve() -> ExitCode {
     let app = Arc::new(App {
         service: Service::new(store(&config, &metrics), Arc::clone(&metrics)),
         metrics: Arc::clone(&metrics),
-        host: os::hostname(),
+        host,
         draining: AtomicBool::new(false),
     });
     run(&config, listener, limits, app)

@@ -2,9 +2,10 @@
 
 use crate::lock::lock;
 use crate::process;
+use chrono::Utc;
 use prometheus::{
-    Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
-    TextEncoder,
+    Encoder, Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
+    Registry, TextEncoder,
 };
 use std::sync::Mutex;
 
@@ -24,6 +25,7 @@ pub struct Metrics {
     pub refreshes: IntCounter,
     mood: IntGaugeVec,
     shown: Mutex<Option<(&'static str, String)>>,
+    answered: Gauge,
     pool: IntGaugeVec,
     redis_errors: IntCounterVec,
     pub foreign_values: IntCounter,
@@ -43,7 +45,8 @@ pub struct RequestSeries {
 
 impl Metrics {
     #[rustfmt::skip]
-    pub fn new() -> Metrics {
+    /// `host` is what log lines and `X-Served-By` call this replica.
+    pub fn new(host: &str) -> Metrics {
         let registry = Registry::new();
         let metrics = Metrics {
             requests: counters(&registry, "http_requests_total", "Requests answered.", &["method", "path", "status"]),
@@ -53,6 +56,7 @@ impl Metrics {
             refreshes: counter(&registry, "mood_refreshes_total", "Moods replaced by POST /refresh."),
             mood: gauges(&registry, "mood_info", "The mood this replica answered last; always 1.", &["mood", "date"]),
             shown: Mutex::new(None),
+            answered: seconds(&registry, "mood_answered_timestamp_seconds", "When this replica last answered a mood, in Unix time: of several replicas' mood_info the newest is the mood."),
             pool: gauges(&registry, "redis_pool_connections", "Connections of the pool, by state.", &["state"]),
             redis_errors: counters(&registry, "redis_errors_total", "Failed Redis operations: connect, timeout, io, or reply (Redis refused).", &["kind"]),
             foreign_values: counter(&registry, "mood_foreign_values_total", "Values in the store that were not ours and were replaced."),
@@ -65,6 +69,8 @@ impl Metrics {
         };
         let build = gauges(&metrics.registry, "mood_build_info", "The running build; always 1.", &["version", "commit"]);
         build.with_label_values(&[crate::build::VERSION, crate::build::COMMIT]).set(1);
+        let start = gauges(&metrics.registry, "mood_start_time_seconds", "When the replica on this host started, in Unix time. Prometheus knows replicas by address; this names the host.", &["host"]);
+        start.with_label_values(&[host]).set(Utc::now().timestamp());
         // A rate over a series that appears with its first event misses that event: these start at zero.
         for result in ["hit", "miss", "bypass"] {
             metrics.cache_requests.with_label_values(&[result]);
@@ -105,6 +111,11 @@ impl Metrics {
         *shown = Some((slug, date));
     }
 
+    /// A mood has been answered just now.
+    pub fn answered(&self) {
+        self.answered.set(Utc::now().timestamp_millis() as f64 / 1000.0);
+    }
+
     /// The text format 0.0.4. `(in use, idle)` are the pool's connections now.
     pub fn render(&self, (in_use, idle): (u32, u32)) -> Vec<u8> {
         self.pool.with_label_values(&["in_use"]).set(in_use.into());
@@ -141,6 +152,12 @@ fn gauges(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> IntGa
 
 fn gauge(registry: &Registry, name: &str, help: &str) -> IntGauge {
     let gauge = IntGauge::new(name, help).expect("a valid name");
+    registry.register(Box::new(gauge.clone())).expect("a new name");
+    gauge
+}
+
+fn seconds(registry: &Registry, name: &str, help: &str) -> Gauge {
+    let gauge = Gauge::new(name, help).expect("a valid name");
     registry.register(Box::new(gauge.clone())).expect("a new name");
     gauge
 }

@@ -64,7 +64,9 @@ impl Service {
     /// The mood of today, as all replicas see it. Never fails: without a store it is computed here.
     pub fn today(&self) -> (Arc<Entry>, Cache) {
         let day = self.day();
-        self.read_mood(day).unwrap_or_else(|_| (self.keep(Entry::of_day(day.date)), Cache::Bypass))
+        let answer = self.read_mood(day).unwrap_or_else(|_| (self.keep(Entry::of_day(day.date)), Cache::Bypass));
+        self.metrics.answered();
+        answer
     }
 
     fn read_mood(&self, day: Day) -> Result<(Arc<Entry>, Cache), StoreError> {
@@ -119,6 +121,7 @@ impl Service {
             Some(bytes)
         })?;
         self.metrics.refreshes.inc();
+        self.metrics.answered();
         Ok(self.keep(replacement.expect("an update asks for the change")))
     }
 

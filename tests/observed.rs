@@ -73,7 +73,7 @@ fn every_metric_is_there_under_its_name_and_labels() {
     let redis = Redis::start();
     let mood = Mood::with_redis(&redis);
     mood.get("/");
-    mood.get("/nothing/at/all");
+    let served_by = mood.get("/nothing/at/all").header("X-Served-By").to_owned();
     mood.raw(b"BREW /mood HTTP/1.1\r\nHost: x\r\n\r\n");
     let refreshed = mood.request("POST", "/refresh", &[]).json();
     let slug = refreshed["mood"].as_str().unwrap().to_lowercase();
@@ -95,6 +95,8 @@ fn every_metric_is_there_under_its_name_and_labels() {
         "mood_cache_requests_total{result=\"bypass\"} 0",
         "mood_refreshes_total 1",
         &format!("mood_info{{date=\"{date}\",mood=\"{slug}\"}} 1"),
+        "mood_answered_timestamp_seconds 1",
+        &format!("mood_start_time_seconds{{host=\"{served_by}\"}} 1"),
         "redis_pool_connections{state=\"idle\"}",
         "redis_pool_connections{state=\"in_use\"}",
         "redis_errors_total{kind=\"timeout\"} 0",
