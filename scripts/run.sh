@@ -15,6 +15,8 @@
 source "$(dirname "$0")/lib.sh"
 # shellcheck source=scripts/images.sh
 source "$ROOT/scripts/images.sh"
+# shellcheck source=scripts/versions.sh
+source "$ROOT/scripts/versions.sh"
 # shellcheck source=scripts/stack.sh
 source "$ROOT/scripts/stack.sh"
 
@@ -105,6 +107,7 @@ if [[ $IMAGES_WAY == debian ]] && profile_has grafana && ! image_exists "$(env_v
   export COMPOSE_PROFILES
   skipped="Grafana: no registry answers and Debian does not have it"
 fi
+check_versions
 if is_published "$app_image"; then
   image_exists "$app_image" || pull "$app_image" || die "$PULL_SENTENCE"
 elif $build || needs_build; then
@@ -129,4 +132,5 @@ if [[ -n $(containers grafana) ]]; then
   say "Grafana     http://localhost:$(env_value GRAFANA_PORT)  ($(env_value GRAFANA_USER), password in .env: change it)"
 fi
 say "replicas    $(replica_count), more with scripts/scale.sh N"
+[[ $IMAGES_WAY != debian ]] || say_versions
 [[ -z $skipped ]] || say "${YELLOW}left out${RESET}    $skipped"

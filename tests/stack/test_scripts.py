@@ -8,7 +8,7 @@ import tempfile
 import unittest
 from pathlib import Path
 
-from stack import ROOT, docker, fetch, wait_for
+from stack import ROOT, SETTINGS, docker, fetch, wait_for
 
 
 def run(name, *arguments, **environment):
@@ -44,6 +44,32 @@ class Mistakes(unittest.TestCase):
                         Path(folder, program.name).symlink_to(program)
             result = run("test.sh", "--no-install", "--quick", PATH=folder)
         self.assert_one_sentence(result, "sudo apt-get install --no-install-recommends giflib-tools shellcheck")
+
+    def derived(self, variable, command):
+        """The name of an image like that of `variable`, but for what the command takes away."""
+        name = f"mood-test-{variable.lower()}:local"
+        recipe = f"FROM {SETTINGS[variable]}\nUSER 0\nRUN {command}\n"
+        subprocess.run(["docker", "build", "-q", "-t", name, "-"], input=recipe, text=True, check=True, capture_output=True,
+                       env=os.environ | {"DOCKER_BUILDKIT": "0"})
+        self.addCleanup(docker, "rmi", "-f", name)
+        return name
+
+    def test_an_image_that_will_not_do_is_named_with_what_it_lacks(self):
+        for variable, command, lack in (
+            ("NGINX_IMAGE", "rm -f $(find / -name ngx_http_js_module.so)", "without njs, and the stack needs Nginx 1.29.3"),
+            ("REDIS_IMAGE", "rm -f $(which redis-server)", "does not hold Redis"),
+            ("PROMETHEUS_IMAGE", "rm -f $(which prometheus)", "does not hold Prometheus"),
+        ):
+            name = self.derived(variable, command)
+            self.assert_one_sentence(run("run.sh", **{variable: name}), name, lack, f"{variable} ", ".env")
+
+    def test_versions_are_compared_number_by_number(self):
+        for version, least, expected in (
+            ("1.30.6", "1.29.3", True), ("1.29.3", "1.29.3", True), ("1.29.2", "1.29.3", False), ("1.3", "1.29.3", False),
+            ("2", "1.29.3", True), ("7.0", "7", True), ("6.2.21", "7", False), ("10.0.1", "7", True), ("3.14.0", "3", True),
+        ):
+            result = subprocess.run(["bash", "-c", 'source "$0" && is_at_least "$@"', ROOT / "scripts/versions.sh", version, least])
+            self.assertEqual(result.returncode == 0, expected, (version, least))
 
     def test_unknown_arguments_are_named(self):
         for name in ("run.sh", "stop.sh", "smoke.sh", "build.sh", "test.sh", "story.sh"):
