@@ -1,14 +1,16 @@
 // What Nginx does not do by itself: counts for Prometheus, and alerts that nobody else takes.
 //
-// Counts answers by status, and tries that failed upstream: what stub_status does not tell. The counts live in shared
-// memory, so both workers count into the same ones; a restart starts at zero.
+// Counts answers by client and status, and tries that failed upstream: what stub_status does not tell. The counts live in
+// shared memory, so both workers count into the same ones; a restart starts at zero.
 
 const STATUSES = 'statuses';
 const TRIES = 'tries';
+// What load balancers and uptime checkers ask: no part of the service level (docs/service-level.md).
+const PROBES = /^\/(health|livez|readyz|metrics|version)$/;
 
 // Called once a request, by being part of the log line. Gives nothing to log.
 function count(r) {
-    ngx.shared[STATUSES].incr(String(r.status), 1, 0);
+    ngx.shared[STATUSES].incr(`client="${PROBES.test(r.uri) ? 'probe' : 'user'}",status="${r.status}"`, 1, 0);
     // One status a try: `502, 200` is a try that failed and one that did not; `-` is one without an answer.
     const tries = (r.variables.upstream_status || '').split(/[,:] */);
     tries.slice(0, -1).forEach(() => ngx.shared[TRIES].incr('retried', 1, 0));
@@ -20,13 +22,14 @@ function count(r) {
 
 function metrics(r) {
     const lines = [
-        '# HELP nginx_responses_total Answers of the public port, by status.',
+        '# HELP nginx_responses_total Answers of the public port, by client (a user, or a probe) and status.',
         '# TYPE nginx_responses_total counter',
     ];
     // A rate over a series that appears with its first event misses that event: these start at zero.
-    const statuses = { 200: 0, 429: 0, 500: 0, 502: 0, 503: 0, 504: 0 };
-    ngx.shared[STATUSES].items().forEach((pair) => { statuses[pair[0]] = pair[1]; });
-    Object.keys(statuses).forEach((status) => lines.push(`nginx_responses_total{status="${status}"} ${statuses[status]}`));
+    const counts = {};
+    [200, 429, 500, 502, 503, 504].forEach((status) => { counts[`client="user",status="${status}"`] = 0; });
+    ngx.shared[STATUSES].items().forEach((pair) => { counts[pair[0]] = pair[1]; });
+    Object.keys(counts).forEach((labels) => lines.push(`nginx_responses_total{${labels}} ${counts[labels]}`));
     lines.push(
         '# HELP nginx_upstream_tries_total Tries of a replica that did not succeed: retried on another, or failed for good.',
         '# TYPE nginx_upstream_tries_total counter');

@@ -227,7 +227,9 @@ image_tests() {
 
 promtool_tests() {
   local promtool=(docker run --rm -v "$ROOT:/rules:ro" -w /rules/tests --entrypoint promtool "$(env_value PROMETHEUS_IMAGE)")
-  "${promtool[@]}" check rules ../alerts.yml && "${promtool[@]}" test rules alerts.yml
+  python3 tests/alert_ends.py ../alerts.yml >target/alert-ends.json
+  "${promtool[@]}" check rules ../alerts.yml && "${promtool[@]}" test rules alerts.yml &&
+    "${promtool[@]}" test rules ../target/alert-ends.json
 }
 
 # Grafana's schemas for the pinned version have no release of their own: it lies between these two. Of axe's package the
