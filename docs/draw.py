@@ -4,6 +4,7 @@
 Usage: docs/draw.py PROMETHEUS_URL FROM TO     (Unix seconds; writes docs/story-<row>.png)
 """
 import json
+import re
 import sys
 import urllib.parse
 import urllib.request
@@ -13,11 +14,15 @@ import matplotlib
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
+import numpy as np
 
 DOCS = Path(__file__).resolve().parent
 DASHBOARD = DOCS.parent / "grafana/dashboards/mood-app-nginx-redis.json"
 STEP = 5
-COLOURS = {"green": "#56a64b", "orange": "#ff9830", "red": "#e02f44", "blue": "#3274d9"}
+COLOURS = {
+    "green": "#56a64b", "orange": "#ff9830", "red": "#e02f44", "blue": "#3274d9", "light-blue": "#6e9fe6",
+    "super-light-blue": "#a9c8f5", "purple": "#8f3bb8", "light-purple": "#b877d9", "text": "#8e8e8e",
+}
 FACTOR = {"s": (1000, "ms"), "bytes": (1 / 1048576, "MB"), "percentunit": (100, "%")}
 
 
@@ -41,13 +46,12 @@ def legend_of(target, labels):
     return text
 
 
-def colour_of(panel, legend):
-    import re
-
+def colour_of(panel, legend, place):
+    """The colour of a series; of those without one of their own a shade, by its place from 0 to 1."""
     for override in panel["fieldConfig"]["overrides"]:
         if re.search(override["matcher"]["options"], legend):
             return COLOURS[override["properties"][0]["value"]["fixedColor"]]
-    return None
+    return plt.cm.Blues(0.45 + 0.5 * place)
 
 
 def draw(axes, panel, prometheus, begin, end):
@@ -59,15 +63,22 @@ def draw(axes, panel, prometheus, begin, end):
     factor, unit = FACTOR.get(panel["fieldConfig"]["defaults"]["unit"], (1, ""))
     if unit == "ms" and any(value > 10 for _, _, values in lines for value in values):
         factor, unit = 1, "s"
-    for legend, times, values in lines:
-        axes.plot(times, [value * factor for value in values], lw=1.3, label=legend, color=colour_of(panel, legend))
+    custom = panel["fieldConfig"]["defaults"].get("custom", {})
+    lines = [(legend, times, [value * factor for value in values], colour_of(panel, legend, place / max(1, len(lines) - 1)))
+             for place, (legend, times, values) in enumerate(lines)]
+    if custom.get("stacking", {}).get("mode") == "normal" and lines:
+        axes.stackplot(lines[0][1], *(np.nan_to_num(values) for _, _, values, _ in lines), lw=0, alpha=0.7,
+                       labels=[legend for legend, *_ in lines], colors=[colour for *_, colour in lines])
+    else:
+        for legend, times, values, colour in lines:
+            axes.plot(times, values, lw=1.3, label=legend, color=colour)
     axes.set_title(panel["title"] + (f" ({unit})" if unit else ""), fontsize=10, loc="left")
     # Room for the legend above the lines, by its rows.
-    axes.set_ylim(0, axes.get_ylim()[1] * (1.05 + 0.1 * -(-len(axes.lines) // 2)))
+    axes.set_ylim(0, axes.get_ylim()[1] * (1.05 + 0.1 * -(-len(lines) // 2)))
     axes.set_xlim(0, (end - begin) / 60)
     axes.grid(alpha=0.25)
     axes.tick_params(labelsize=8)
-    if axes.lines:
+    if lines:
         axes.legend(fontsize=7, loc="upper left", ncols=2, framealpha=0.6)
 
 
