@@ -24,6 +24,8 @@ pub struct Config {
     /// How long a stopping replica goes on answering, so that balancers see it leave.
     pub drain: Duration,
     pub log_level: LevelFilter,
+    /// Whether `POST /faults` is there.
+    pub faults: bool,
 }
 
 /// What a connection may take.
@@ -37,7 +39,7 @@ pub struct Limits {
 }
 
 /// The table that `--help` and the README show: name, default, meaning.
-pub const VARIABLES: [(&str, &str, &str); 11] = [
+pub const VARIABLES: [(&str, &str, &str); 12] = [
     ("LISTEN_ADDR", "0.0.0.0:5000", "address and port to listen on"),
     ("REDIS_URL", "", "redis://[[user]:password@]host[:port][/db]; empty: the embedded store"),
     ("REDIS_POOL_SIZE", "2", "connections to Redis, 1 to 64"),
@@ -48,6 +50,7 @@ pub const VARIABLES: [(&str, &str, &str); 11] = [
     ("REQUEST_TIMEOUT_S", "5", "seconds a request may take to arrive, 1 to 60"),
     ("DRAIN_MS", "1000", "milliseconds to go on answering after SIGTERM, 0 to 1500"),
     ("LOG_LEVEL", "info", "off, error, warn, info, debug or trace"),
+    ("MOOD_FAULTS", "off", "on: POST /faults makes this replica fail on purpose"),
     ("TZ", "UTC", "the zone whose midnight ends the day: a POSIX string, or an IANA name where zone files exist"),
 ];
 
@@ -71,6 +74,7 @@ impl Config {
             },
             drain: Duration::from_millis(reader.number("DRAIN_MS", 0..=1500)),
             log_level: reader.parse("LOG_LEVEL", "one of off, error, warn, info, debug, trace"),
+            faults: reader.switch("MOOD_FAULTS"),
         };
         reader.check_zone();
         if reader.mistakes.is_empty() { Ok(config) } else { Err(reader.mistakes) }
@@ -104,6 +108,14 @@ impl<G: Fn(&str) -> Option<String>> Reader<G> {
             self.mistakes.push(mistake(name, &text, &allowed));
             fallback(name)
         })
+    }
+
+    fn switch(&mut self, name: &str) -> bool {
+        let text = self.text(name);
+        if text != "on" && text != "off" {
+            self.mistakes.push(mistake(name, &text, "on or off"));
+        }
+        text == "on"
     }
 
     fn redis_client(&mut self) -> Option<Client> {

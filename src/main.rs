@@ -28,6 +28,7 @@ mod command;
 mod config;
 mod day;
 mod entry;
+mod faults;
 mod flood;
 mod gif;
 mod guard;
@@ -104,6 +105,7 @@ fn serve() -> ExitCode {
         service: Service::new(store(&config, &metrics), Arc::clone(&metrics)),
         metrics: Arc::clone(&metrics),
         host,
+        faults: config.faults.then(faults::Faults::default),
         draining: AtomicBool::new(false),
     });
     run(&config, listener, limits, app)

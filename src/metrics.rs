@@ -34,6 +34,7 @@ pub struct Metrics {
     closed: IntCounterVec,
     pub nudges: IntCounter,
     pub panics: IntCounter,
+    pub faults_active: IntGauge,
 }
 
 /// The two series that every request of one method, path and status moves. Looked up once, then kept.
@@ -65,6 +66,7 @@ impl Metrics {
             closed: counters(&registry, "http_connections_closed_total", "Connections closed by this side: idle, slow, oversized, excess, unread, flood, or refused.", &["reason"]),
             nudges: counter(&registry, "http_connection_nudges_total", "Connections to the own port that woke a starved connection."),
             panics: counter(&registry, "mood_panics_total", "Panics caught."),
+            faults_active: gauge(&registry, "mood_faults_active", "1 while this replica fails on purpose (POST /faults)."),
             registry,
         };
         let build = gauges(&metrics.registry, "mood_build_info", "The running build; always 1.", &["version", "commit"]);

@@ -72,7 +72,7 @@ fn reason(status: u16) -> &'static str {
         303 => "See Other",
         304 => "Not Modified",
         400 => "Bad Request",
-        404 => "Not StoredValue",
+        404 => "Not Found",
         405 => "Method Not Allowed",
         411 => "Length Required",
         413 => "Content Too Large",
@@ -81,5 +81,23 @@ fn reason(status: u16) -> &'static str {
         431 => "Request Header Fields Too Large",
         503 => "Service Unavailable",
         _ => "",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::routes::Reply;
+
+    #[test]
+    fn the_status_line_says_what_the_standard_says() {
+        let head = Head::default();
+        let context = Context { method: Method::Get, head: &head, request_id: "a", host: "b", is_draining: false };
+        for expected in ["400 Bad Request", "404 Not Found", "405 Method Not Allowed", "413 Content Too Large"] {
+            let mut out = Vec::new();
+            let status = expected[..3].parse().unwrap();
+            write(&mut out, &Reply::error(status, "no"), &context, "now");
+            assert!(out.starts_with(format!("HTTP/1.1 {expected}\r\nDate: now\r\n").as_bytes()), "{expected}");
+        }
     }
 }

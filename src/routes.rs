@@ -1,6 +1,7 @@
 //! Request → `Reply`: the route table and content negotiation. No I/O of its own.
 
 use crate::entry::Entry;
+use crate::faults::{Fault, Faults, Wanted};
 use crate::metrics::{self, Metrics};
 use crate::service::{Cache, Service};
 use crate::{build, gif, json, mood, page};
@@ -13,6 +14,8 @@ pub struct App {
     pub metrics: Arc<Metrics>,
     pub host: String,
     pub draining: AtomicBool,
+    /// `None`: there is no such path.
+    pub faults: Option<Faults>,
 }
 
 /// The day's mood as one batch of requests sees it: read once, after the last of them arrived.
@@ -61,6 +64,7 @@ pub enum Route {
     Readyz,
     Metrics,
     Version,
+    Faults,
     Unknown,
 }
 
@@ -75,6 +79,7 @@ impl Route {
             "/readyz" => Route::Readyz,
             "/metrics" => Route::Metrics,
             "/version" => Route::Version,
+            "/faults" => Route::Faults,
             _ if path.starts_with("/gif/") => Route::Gif,
             _ => Route::Unknown,
         }
@@ -92,6 +97,7 @@ impl Route {
             Route::Readyz => "/readyz",
             Route::Metrics => "/metrics",
             Route::Version => "/version",
+            Route::Faults => "/faults",
             Route::Unknown => "other",
         }
     }
@@ -101,8 +107,12 @@ impl Route {
         matches!(self, Route::Health | Route::Livez | Route::Readyz | Route::Metrics)
     }
 
+    fn is_write(self) -> bool {
+        matches!(self, Route::Refresh | Route::Faults)
+    }
+
     fn allow(self) -> &'static str {
-        if self == Route::Refresh { "POST" } else { "GET, HEAD" }
+        if self.is_write() { "POST" } else { "GET, HEAD" }
     }
 }
 
@@ -112,6 +122,8 @@ pub struct Request<'a> {
     pub path: &'a str,
     pub accept: Option<&'a str>,
     pub if_none_match: Option<&'a str>,
+    /// What came of it up to 1 KiB, if the route reads one.
+    pub body: &'a [u8],
 }
 
 /// An answer, before it becomes bytes, a log line and a metric.
@@ -169,9 +181,23 @@ impl Reply {
 }
 
 impl App {
+    /// What stands at a path.
+    pub fn route_of(&self, path: &str) -> Route {
+        match Route::of(path) {
+            Route::Faults if self.faults.is_none() => Route::Unknown,
+            route => route,
+        }
+    }
+
+    /// What a request suffers on purpose. Probes, scrapes and the faults' own path are spared.
+    pub fn fault(&self, route: Route) -> Option<Fault> {
+        let faults = self.faults.as_ref()?;
+        if route.is_probe() || matches!(route, Route::Version | Route::Faults) { None } else { faults.draw() }
+    }
+
     pub fn answer(&self, request: &Request, batch: &mut BatchRead) -> Reply {
-        let route = Route::of(request.path);
-        let is_allowed = if route == Route::Refresh { request.method == Method::Post } else { request.method.reads() };
+        let route = self.route_of(request.path);
+        let is_allowed = if route.is_write() { request.method == Method::Post } else { request.method.reads() };
         if !is_allowed && route != Route::Unknown {
             return Reply::error(405, "this path does not have that method").with_headers(match route.allow() {
                 "POST" => "Allow: POST\r\n",
@@ -190,10 +216,13 @@ impl App {
             }
             Route::Readyz => Reply::new(200, JSON, Body::Text(r#"{"status":"ok"}"#)).with_headers(NO_STORE),
             Route::Metrics => {
+                let is_faulty = self.faults.as_ref().is_some_and(Faults::is_active);
+                self.metrics.faults_active.set(is_faulty.into());
                 let text = self.metrics.render(self.service.connections());
                 Reply::new(200, metrics::CONTENT_TYPE, Body::Bytes(text)).with_headers(NO_STORE)
             }
             Route::Version => version(),
+            Route::Faults => self.set_faults(request.body),
             Route::Unknown => Reply::error(404, "there is nothing at this path"),
         }
     }
@@ -253,6 +282,17 @@ impl App {
                 };
                 reply.with_headers(headers).with_cache(Cache::Bypass)
             }
+        }
+    }
+
+    fn set_faults(&self, body: &[u8]) -> Reply {
+        match (Wanted::parse(body), &self.faults) {
+            (Ok(wanted), Some(faults)) => {
+                faults.set(wanted);
+                Reply::new(200, JSON, Body::Text(r#"{"status":"ok"}"#)).with_headers(NO_STORE)
+            }
+            (Err(mistakes), _) => Reply::error(400, &mistakes),
+            (Ok(_), None) => Reply::error(404, "there is nothing at this path"),
         }
     }
 

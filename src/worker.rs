@@ -1,6 +1,7 @@
 //! A worker: takes requests in batches, has each answered, sends the answers, and ends connections that misbehave.
 
 use crate::access_log::{self, Exchange};
+use crate::faults::Fault;
 use crate::flood::Flood;
 use crate::guard::Refused;
 use crate::head::{self, Head};
@@ -14,7 +15,8 @@ use std::io::{self, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::Ordering::SeqCst;
-use std::time::Instant;
+use std::thread;
+use std::time::{Duration, Instant};
 
 /// Requests answered with one Redis read and one log write.
 pub const BATCH: usize = 64;
@@ -90,20 +92,28 @@ impl<'a> Worker<'a> {
         if method == Method::Post && head.refusal.is_none() {
             return self.answer_in_turn(request, peer, read, began);
         }
-        let prepared = self.prepare(&head, method, request.url(), peer, read);
+        let prepared = self.prepare(&head, method, request.url(), b"", peer, read);
+        if !prepared.delay.is_zero() {
+            return self.write_late(request.into_writer(), prepared, began);
+        }
         self.send(request, peer, prepared.refusal);
-        self.finish(prepared, began);
+        prepared.finish(&mut self.lines, began);
     }
 
     /// Answers a request that changes something only after all earlier requests of its connection: one of them may
     /// be refused by another worker, and then this one is not what it seems to be.
     fn answer_in_turn(
         &mut self,
-        request: tiny_http::Request,
+        mut request: tiny_http::Request,
         peer: Option<SocketAddr>,
         read: &mut BatchRead,
         began: Instant,
     ) {
+        let mut body = Vec::new();
+        if self.app.route_of(head::path(request.url())) == Route::Faults {
+            // tiny_http has read it already: it is no longer than 1 KiB. What cannot be read is no JSON.
+            let _ = request.as_reader().read_to_end(&mut body);
+        }
         let (headers, version) = (request.headers().to_vec(), request.http_version().clone());
         let (method, target) = (method(request.method()), request.url().to_owned());
         let mut writer = request.into_writer();
@@ -111,9 +121,12 @@ impl<'a> Worker<'a> {
         if writer.flush().is_err() || peer.is_some_and(|peer| self.refused.contains(peer)) {
             return;
         }
-        let prepared = self.prepare(&Head::read(&headers, &target, &version), method, &target, peer, read);
+        let prepared = self.prepare(&Head::read(&headers, &target, &version), method, &target, &body, peer, read);
+        if !prepared.delay.is_zero() {
+            return self.write_late(writer, prepared, began);
+        }
         self.write(writer, peer);
-        self.finish(prepared, began);
+        prepared.finish(&mut self.lines, began);
     }
 
     /// Makes the answer and the log line, all but its duration, which comes last.
@@ -122,15 +135,19 @@ impl<'a> Worker<'a> {
         head: &Head,
         method: Method,
         target: &str,
+        body: &[u8],
         peer: Option<SocketAddr>,
         read: &mut BatchRead,
     ) -> Prepared {
         let app = self.app;
-        let request =
-            Request { method, path: head::path(target), accept: head.accept, if_none_match: head.if_none_match };
-        let reply = match head.refusal {
-            Some(refusal) => Reply::error(refusal.status, refusal.error),
-            None => app.answer(&request, read),
+        let path = head::path(target);
+        let request = Request { method, path, accept: head.accept, if_none_match: head.if_none_match, body };
+        let route = app.route_of(path);
+        let fault = if head.refusal.is_none() { app.fault(route) } else { None };
+        let reply = match (head.refusal, fault) {
+            (Some(refusal), _) => Reply::error(refusal.status, refusal.error),
+            (None, Some(Fault { fails: true, .. })) => Reply::error(500, "a fault on purpose (POST /faults)"),
+            (None, _) => app.answer(&request, read),
         };
         let now = Utc::now();
         let own_id;
@@ -144,15 +161,16 @@ impl<'a> Worker<'a> {
         let is_draining = app.draining.load(SeqCst);
         let context = Context { method, head, request_id: id, host: &app.host, is_draining };
         response::write(&mut self.answer, &reply, &context, self.date.at(now));
-        let route = Route::of(request.path);
         let exchange =
             Exchange { request: &request, route, reply: &reply, id, forwarded_for: head.forwarded_for, peer };
         let is_logged = logging::is_on(exchange.level());
+        let line = self.lines.len();
         if is_logged {
             exchange.write_line(&mut self.lines, &app.host, now);
         }
         let series = self.series_of((method, route, reply.status));
-        Prepared { series, is_logged, refusal: head.refusal.map(|_| head.unread_body) }
+        let delay = fault.map_or(Duration::ZERO, |fault| fault.delay);
+        Prepared { series, is_logged, line, refusal: head.refusal.map(|_| head.unread_body), delay }
     }
 
     fn series_of(&mut self, key: SeriesKey) -> RequestSeries {
@@ -165,13 +183,18 @@ impl<'a> Worker<'a> {
         series
     }
 
-    fn finish(&mut self, prepared: Prepared, began: Instant) {
-        let duration = began.elapsed();
-        prepared.series.total.inc();
-        prepared.series.latency.observe(duration.as_secs_f64());
-        if prepared.is_logged {
-            access_log::end_line(&mut self.lines, duration);
-        }
+    /// Sends the answer on a thread of its own, after its delay: nobody else waits for a fault on purpose.
+    fn write_late(&mut self, mut writer: Box<dyn Write + Send>, prepared: Prepared, began: Instant) {
+        let (answer, mut line) = (self.answer.clone(), self.lines.split_off(prepared.line));
+        let send = move || {
+            thread::sleep(prepared.delay);
+            // A client that is gone by now needs no answer.
+            let _ = writer.write_all(&answer).and_then(|()| writer.flush());
+            prepared.finish(&mut line, began);
+            logging::write_lines(&line);
+        };
+        // Without a thread the connection ends unanswered, which is a fault too.
+        let _ = thread::Builder::new().spawn(send);
     }
 
     /// Sends the answer; see `Prepared` for `refusal`.
@@ -226,8 +249,24 @@ impl<'a> Worker<'a> {
 struct Prepared {
     series: RequestSeries,
     is_logged: bool,
+    /// Where its log line begins in the worker's buffer.
+    line: usize,
     /// Set if the connection ends: how long a body tiny_http has not read, if any.
     refusal: Option<Option<u64>>,
+    /// How much later it is sent, on purpose.
+    delay: Duration,
+}
+
+impl Prepared {
+    /// Counts what was sent, and ends its log line in `lines`.
+    fn finish(&self, lines: &mut Vec<u8>, began: Instant) {
+        let duration = began.elapsed();
+        self.series.total.inc();
+        self.series.latency.observe(duration.as_secs_f64());
+        if self.is_logged {
+            access_log::end_line(lines, duration);
+        }
+    }
 }
 
 /// Drops a request whose connection is ended: tiny_http's 500 goes nowhere.

@@ -27,6 +27,7 @@ fn run(environment: &[(&str, &str)], arguments: &[&str]) -> (Option<i32>, String
 #[case("REQUEST_TIMEOUT_S", "61")]
 #[case("DRAIN_MS", "99999999999999999999999")]
 #[case("LOG_LEVEL", "loud")]
+#[case("MOOD_FAULTS", "yes")]
 #[case("TZ", "Atlantis/Capital")]
 #[case("TZ", "CET-1CEST,nonsense")]
 fn a_wrong_value_stops_start_up_and_is_named(#[case] name: &str, #[case] value: &str) {
