@@ -30,7 +30,10 @@ ask_version() {
     # Their entry points are the programs.
     *) said=$(docker run --rm --network none "$2" --version 2>&1 || true) ;;
   esac
-  printf '%s' "$(grep -oE '[0-9]+\.[0-9]+(\.[0-9]+)?' <<<"$said" | head -n 1)$(grep -o ' *without njs' <<<"$said" | sed 's/^/ /' || true)"
+  awk '
+    !version && match($0, /[0-9]+\.[0-9]+(\.[0-9]+)?/) { version = substr($0, RSTART, RLENGTH) }
+    /^without njs/ { without = " " $0 }
+    END { printf "%s%s", version, without }' <<<"$said"
 }
 
 inside() { docker run --rm --network none --entrypoint "$2" "$1" "${@:3}" 2>&1 || true; }
