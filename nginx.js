@@ -14,7 +14,7 @@ function count(r) {
     // One status a try: `502, 200` is a try that failed and one that did not; `-` is one without an answer.
     const tries = (r.variables.upstream_status || '').split(/[,:] */);
     tries.slice(0, -1).forEach(() => ngx.shared[TRIES].incr('retried', 1, 0));
-    if (/^(502|504|-)$/.test(tries[tries.length - 1])) {
+    if (/^(500|502|504|-)$/.test(tries[tries.length - 1])) {
         ngx.shared[TRIES].incr('failed', 1, 0);
     }
     return '';

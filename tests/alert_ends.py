@@ -89,7 +89,7 @@ FAULTS = {
         [*slow(0), counter('prometheus_rule_evaluation_failures_total{rule_group="app"}', 0, 1)]),
 }
 # Told once a restart has happened, which is over by then.
-EVENTS = {"ReplicaRestarting", "RedisRestarted", "DeadMansSwitch"}
+EVENTS = {"ReplicaRestarting", "RedisRestarted", "MonitoringRestarted", "DeadMansSwitch"}
 
 
 def case(fault, alerts, inputs, duration):

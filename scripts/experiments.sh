@@ -1,0 +1,263 @@
+# The experiments of chaos.sh: what each breaks, how it heals, and the bounds it is held to. Sourced by it.
+# shellcheck shell=bash disable=SC2034
+
+# name | seconds under load while it is broken | what happens. In a run without names all of them come, in this order.
+experiments() {
+  cat <<'LIST'
+kill-replica|8|a replica crashes (kill -9) and is started again by the engine
+pause-replica|8|a replica hangs: it accepts and says nothing
+sick-replica|8|a replica answers 500 to everything (needs MOOD_FAULTS=on)
+slow-replica|10|a replica takes 500 ms longer (needs MOOD_FAULTS=on)
+kill-replicas|10|all replicas crash at once
+scale|30|3 to 8 to 2 replicas
+replace|40|every replica is replaced by one of a new image
+kill-redis|12|Redis crashes and is started again by the engine
+stop-redis|14|Redis is stopped for 6 s, then started
+pause-redis|14|Redis hangs for 10 s
+cut-redis|14|Redis loses its network for 6 s
+empty-redis|8|Redis loses all its keys
+full-redis|20|Redis is filled past its limit by somebody else
+refreshes|12|100 refreshes at once, at the replicas themselves
+reload-nginx|8|Nginx reads its configuration again
+kill-nginx-worker|8|one of Nginx's workers crashes
+kill-nginx|8|Nginx itself crashes
+slow-clients|15|1,000 idle clients, and 250 that send a byte a second, at Nginx
+kill-monitoring|30|Prometheus, the exporters and Grafana crash
+kill-everything|25|everything crashes at once
+LIST
+}
+
+# --- What breaks and heals. Each begins a second after the load; HEALING is what undoes it if it is interrupted. ---
+
+some_replica() { containers app | head -n 1; }
+address_of() { docker inspect -f '{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}' "$1"; }
+backend() { printf '%s_backend' "$(env_value COMPOSE_PROJECT_NAME)"; }
+redis_cli() { docker exec "$(containers redis)" redis-cli "$@"; }
+has_replicas() { (($(replica_count) == $1)); }
+is_cached() { curl -s -m 2 -o /dev/null -D - "$(base_url)/mood" | grep -qi '^x-cache: HIT'; }
+runs() { [[ -n $(containers "$1") ]]; }
+
+# crash SERVICE-OR-ID…: kill -9 of the first process, as a fault would. After a `docker kill`, of whatever signal, the engine
+# takes a container for stopped by hand, and does not start it again.
+crash() {
+  local pids
+  pids=$(docker inspect -f '{{.State.Pid}}' "$@")
+  # shellcheck disable=SC2086
+  crash_processes $pids
+}
+
+# crash_processes PID…: of the engine's machine, through a container where that is not this one or not ours.
+crash_processes() {
+  local first=$1
+  if [[ -r /proc/$first/cgroup ]] && grep -q docker "/proc/$first/cgroup" && kill -9 "$@" 2>/dev/null; then return; fi
+  docker run --rm --pid host --user 0 --entrypoint sh "$(env_value NGINX_IMAGE)" -c 'kill -9 "$@"' - "$@"
+}
+
+# fault_at ID JSON: through Nginx's container, which shares the replicas' network.
+fault_at() {
+  docker exec "$(containers nginx)" wget -q -O /dev/null --post-data "$2" "http://$(address_of "$1"):5000/faults"
+}
+
+# share_of HOST: how many of 60 requests it answers, in per cent.
+share_of() {
+  local i
+  for ((i = 0; i < 60; i++)); do printf 'url = "%s/mood"\noutput = "/dev/null"\n' "$(base_url)"; done |
+    curl -s -m 30 -D - -K - | header X-Served-By all | awk -v host="$1" '$1 == host { n++ } END { print int(n * 100 / 60) }'
+}
+
+# every_replica PATH: the answer of each replica itself, one a line.
+every_replica() {
+  local id
+  for id in $(containers app); do
+    docker exec "$(containers nginx)" wget -q -O - "http://$(address_of "$id"):5000$1"
+    echo
+  done
+}
+
+break_kill_replica() { crash "$(some_replica)" && recover 10 has_replicas "$REPLICAS"; }
+
+break_pause_replica() {
+  local id
+  id=$(some_replica)
+  HEALING="docker unpause $id"
+  docker pause "$id" >/dev/null
+  sleep 1
+  measure "share of the hung replica after 1 s, %" "$(share_of "${id:0:12}")" 15
+  sleep 2
+  heal
+}
+
+break_sick_replica() { fault_at "$(some_replica)" '{"error_rate":1,"for_seconds":5}'; }
+
+break_slow_replica() {
+  local id
+  id=$(some_replica)
+  fault_at "$id" '{"latency_ms":500,"for_seconds":8}'
+  sleep 2
+  measure "share of the slow replica after 2 s, %" "$(share_of "${id:0:12}")" 15
+}
+
+break_kill_replicas() {
+  # shellcheck disable=SC2046
+  crash $(containers app) && recover 10 is_served
+}
+
+break_scale() {
+  HEALING="scale_to $REPLICAS"
+  scale_to 8
+  scale_to 2
+  heal
+}
+scale_to() { "$ROOT/scripts/scale.sh" "$1" >/dev/null; }
+
+break_replace() {
+  local image old
+  image=$(env_value APP_IMAGE)
+  old=$(docker image inspect -f '{{.Id}}' "$image")
+  HEALING="docker tag $old $image"
+  printf 'FROM %s\nLABEL mood.chaos=%s\n' "$image" "$RANDOM" | DOCKER_BUILDKIT=0 docker build -q -t "$image" - >/dev/null
+  replace_replicas
+  measure "replicas of the new image" "$(count_of_image "$(docker image inspect -f '{{.Id}}' "$image")")" "$REPLICAS" "$REPLICAS"
+  heal
+  replace_replicas
+}
+
+# replace_replicas: starts as many of the image that has the name now, then ends the old ones one by one.
+replace_replicas() {
+  local id old
+  old=$(containers app)
+  compose up -d --no-build --no-deps --no-recreate --scale app=$((REPLICAS * 2)) app >/dev/null 2>&1
+  wait_until 30 "Nginx reaches the new replicas" reached $((REPLICAS * 2))
+  for id in $old; do docker stop "$id" >/dev/null && docker rm "$id" >/dev/null; done
+}
+
+count_of_image() {
+  # shellcheck disable=SC2046
+  docker inspect -f '{{.Image}}' $(containers app) | grep -c "$1"
+}
+
+break_kill_redis() { crash "$(containers redis)" && recover 10 is_cached; }
+
+break_stop_redis() {
+  local id
+  id=$(containers redis)
+  HEALING="docker start $id"
+  docker stop -t 0 "$id" >/dev/null
+  measure "BYPASS at once, ms" "$(time_of 5 is_bypassed)" 500
+  sleep 6
+  heal
+  recover 10 is_cached
+}
+is_bypassed() { curl -s -m 2 -o /dev/null -D - "$(base_url)/mood" | grep -qi '^x-cache: BYPASS'; }
+
+break_pause_redis() {
+  local id
+  id=$(containers redis)
+  HEALING="docker unpause $id"
+  docker pause "$id" >/dev/null
+  sleep 10
+  heal
+  recover 10 is_cached
+}
+
+break_cut_redis() {
+  local id
+  id=$(containers redis)
+  HEALING="docker network connect --alias redis $(backend) $id"
+  docker network disconnect "$(backend)" "$id"
+  sleep 6
+  heal
+  recover 10 is_cached
+}
+
+break_empty_redis() {
+  redis_cli eval "for _, key in ipairs(redis.call('scan', 0, 'count', 1000)[2]) do redis.call('del', key) end" 0 >/dev/null
+  recover 5 is_cached
+  agree
+}
+
+# agree: all replicas must answer the same mood.
+agree() { measure "different moods among the replicas" "$(every_replica /mood | grep . | sort -u | wc -l | tr -d ' ')" 1 1; }
+
+break_full_redis() {
+  HEALING="redis_cli eval \"for i = 1, 80 do redis.call('del', 'junk:' .. i) end\" 0"
+  # One at a time: within a script Redis evicts nothing, and would itself be killed for memory.
+  # shellcheck disable=SC2016
+  docker exec "$(containers redis)" sh -c 'i=0; while [ $i -lt 80 ]; do i=$((i + 1))
+    redis-cli eval "redis.call(\"set\", KEYS[1], string.rep(\"x\", 1000000))" 1 junk:$i; done' >/dev/null
+  sleep 12
+  expect_alert RedisRejecting
+  heal
+  agree
+}
+
+break_refreshes() {
+  local before
+  before=$(every_replica /mood | refreshed)
+  # shellcheck disable=SC2016
+  docker exec "$(containers nginx)" sh -c 'for i in $(seq 100); do wget -q -O /dev/null --post-data "" http://app:5000/refresh & done; wait'
+  measure "refreshes counted, of 100" "$(($(every_replica /mood | refreshed) - before))" 100 100
+  agree
+}
+refreshed() { sed -n 's/.*"refreshed":\([0-9]*\).*/\1/p' | sort -n | tail -n 1; }
+
+break_reload_nginx() { docker exec "$(containers nginx)" nginx -s reload; }
+
+break_kill_nginx_worker() {
+  # Of the engine's machine, in the second column of what top says by itself.
+  crash_processes "$(docker top "$(containers nginx)" | awk '/worker process/ { print $2; exit }')"
+}
+
+break_kill_nginx() { crash "$(containers nginx)" && recover 10 is_served; }
+
+break_slow_clients() {
+  local client
+  (
+    ulimit -n 4096 2>/dev/null || exit 1
+    for ((client = 100; client < 1350; client++)); do
+      eval "exec $client<>/dev/tcp/127.0.0.1/$(http_port)" 2>/dev/null || true
+    done
+    for ((second = 0; second < 12; second++)); do
+      for ((client = 100; client < 350; client++)); do eval "printf G >&$client" 2>/dev/null || true; done
+      sleep 1
+    done
+  ) || true
+}
+
+break_kill_monitoring() {
+  # shellcheck disable=SC2046
+  crash $(containers prometheus) $(containers nginx-exporter) $(containers redis-exporter) $(containers grafana)
+  recover 15 is_monitored
+  sleep 12
+  expect_alert MonitoringRestarted
+}
+is_monitored() { runs prometheus && runs nginx-exporter && runs redis-exporter && curl -sf -m 1 -o /dev/null "$(prometheus)/-/ready"; }
+
+break_kill_everything() {
+  # shellcheck disable=SC2046
+  crash $(docker ps -q --filter "label=com.docker.compose.project=$(env_value COMPOSE_PROJECT_NAME)")
+  recover 20 is_whole
+}
+is_whole() { has_replicas "$REPLICAS" && is_monitored && is_cached && reached "$REPLICAS"; }
+
+# --- The bounds ---
+
+# judge NAME: holds what was measured to the bounds of the experiment.
+judge() {
+  case $1 in
+    kill-nginx | kill-replicas) gap 1500 ;;
+    kill-everything) gap 15000 ;;
+    *) bound "failed requests" "$FAILED" 0 ;;
+  esac
+  case $1 in
+    kill-replica) bound "p99, ms" "$P99" 50 ;;
+    pause-replica) bound "p99, ms" "$P99" 300 ;;
+    *-redis | slow-clients) bound "p99, ms" "$P99" 50 ;;
+    kill-replicas) bound "slowest answer, failures included, ms" "$SLOWEST" 1000 ;;
+  esac
+  case $1 in
+    kill-replica) bound "whole again, ms" "$RECOVERY" 3000 ;;
+    *-redis) [[ -z $RECOVERY ]] || bound "well again, ms" "$RECOVERY" 1500 ;;
+    kill-monitoring | kill-everything) bound "well again, ms" "$RECOVERY" 15000 ;;
+  esac
+}
