@@ -11,6 +11,7 @@ slow-replica|10|a replica takes 500 ms longer (needs MOOD_FAULTS=on)
 kill-replicas|10|all replicas crash at once
 scale|30|3 to 8 to 2 replicas
 replace|40|every replica is replaced by one of a new image
+midnight|55|the day ends, in a zone where that is in half a minute
 kill-redis|12|Redis crashes and is started again by the engine
 stop-redis|14|Redis is stopped for 6 s, then started
 pause-redis|14|Redis hangs for 10 s
@@ -136,6 +137,36 @@ count_of_image() {
   docker inspect -f '{{.Image}}' $(containers app) | grep -c "$1"
 }
 
+break_midnight() {
+  local zone wrong=0 asked=0 before after date deadline
+  zone=$(zone_with_midnight_in 28)
+  HEALING="replace_replicas"
+  MOOD_TZ=$zone replace_replicas
+  deadline=$((SECONDS + 24))
+  while ((SECONDS < deadline)); do
+    before=$(TZ=$zone date +%Y-%m-%d)
+    date=$(curl -s -m 2 "$(base_url)/mood" | sed 's/.*"date":"\([0-9-]*\)".*/\1/')
+    after=$(TZ=$zone date +%Y-%m-%d)
+    asked=$((asked + 1))
+    [[ $date == "$before" || $date == "$after" ]] || wrong=$((wrong + 1))
+    sleep 0.1
+  done
+  measure "answers of another day, of $asked" "$wrong" 0
+  measure "days that are kept in Redis" "$(redis_cli --scan --pattern 'mood:????-??-??' | sort -u | grep -c "$after")" 1 1
+  agree
+  heal
+}
+
+# zone_with_midnight_in SECONDS: east of UTC by as much as UTC is short of a midnight then; POSIX counts westwards.
+zone_with_midnight_in() {
+  date -u +'%H %M %S' | awk -v ahead="$1" '{
+    east = (2 * 86400 - ahead - ($1 * 3600 + $2 * 60 + $3)) % 86400
+    sign = "-"
+    if (east > 43200) { east = 86400 - east; sign = "+" }
+    printf "DAY%s%02d:%02d:%02d", sign, east / 3600, east % 3600 / 60, east % 60
+  }'
+}
+
 break_kill_redis() { crash "$(containers redis)" && recover 10 is_cached; }
 
 break_stop_redis() {
@@ -195,7 +226,8 @@ break_refreshes() {
   local before
   before=$(every_replica /mood | refreshed)
   # shellcheck disable=SC2016
-  docker exec "$(containers nginx)" sh -c 'for i in $(seq 100); do wget -q -O /dev/null --post-data "" http://app:5000/refresh & done; wait'
+  docker exec "$(containers nginx)" sh -c 'i=0; while [ $i -lt 100 ]; do i=$((i + 1))
+    wget -q -O /dev/null --post-data "" http://app:5000/refresh & done; wait'
   measure "refreshes counted, of 100" "$(($(every_replica /mood | refreshed) - before))" 100 100
   agree
 }

@@ -16,6 +16,8 @@ source "$(dirname "$0")/lib.sh"
 source "$ROOT/scripts/images.sh"
 # shellcheck source=scripts/stack.sh
 source "$ROOT/scripts/stack.sh"
+# shellcheck source=scripts/load.sh
+source "$ROOT/scripts/load.sh"
 
 quick=false installs=true
 while (($#)); do
@@ -157,7 +159,7 @@ total() { { grep -oE "[0-9]+ $1" || true; } | awk '{ sum += $1 } END { print sum
 stack_tests() {
   local before=$failed
   # A project of its own: a stack that somebody runs here stays as it is.
-  export COMPOSE_PROJECT_NAME=mood-test HTTP_PORT=18080 PROMETHEUS_PORT=19090 GRAFANA_PORT=13000 ALERTMANAGER_PORT=19093
+  export MOOD_FAULTS=on COMPOSE_PROJECT_NAME=mood-test HTTP_PORT=18080 PROMETHEUS_PORT=19090 GRAFANA_PORT=13000 ALERTMANAGER_PORT=19093
   # shellcheck disable=SC2317
   end_stack() { scripts/stop.sh >/dev/null 2>&1 || true; }
   trap end_stack EXIT
@@ -173,17 +175,27 @@ stack_tests() {
   check "alert rules" promtool_tests
   check "smoke" scripts/smoke.sh "http://localhost:$HTTP_PORT"
   check "black-box tests of the image's binary" image_tests
+  check "Redis 8 and Valkey" store_tests
   check "stack" python_tests test_stack
   check "page in a browser" python_tests test_page
   check "scripts" python_tests test_scripts
   check "bash 3.2 and POSIX tools" python_tests test_portable
+  # It waits most of the time: the load generator is compiled meanwhile.
+  local oha log
+  log=$(mktemp)
+  # shellcheck disable=SC2016
+  nice -n 19 bash -c 'source "$0/scripts/lib.sh"; source "$0/scripts/load.sh"; need_oha' "$ROOT" >"$log" 2>&1 &
+  oha=$!
   check "alerts" python_tests test_alerts
   check "dashboard" python_tests test_dashboard
   check "dashboard and alerts by Grafana 11.6's schema" older_schema_tests
+  check "load generator" finished "$oha" "$log"
+  check "chaos" chaos_tests
+  check "chaos ends" python_tests test_chaos
   check "Compose as typed" compose_tests
   check "tear down" tear_down
   # These measure no latency: the registry's slow line leaves the cores to the compilers.
-  local registry='' log
+  local registry=''
   if [[ $(id -u) == 0 ]]; then
     log=$(mktemp)
     python_tests test_registry >"$log" 2>&1 &
@@ -223,6 +235,44 @@ second_run() {
 image_tests() {
   binary_of_image target/mood-of-the-image &&
     cargo_tests "$ROOT/target/mood-of-the-image" --test bad_input --test connections --test observed --test redis_away
+}
+
+# store_tests: what talks to Redis, with the next major version and with what many run in its place. The machine's own is 7.
+store_tests() {
+  local server status=0
+  for server in redis-server valkey-server; do
+    unpack_store "$server" || return 1
+    MOOD_REDIS=$ROOT/target/stores/$server cargo_tests "$ROOT/target/mood-of-the-image" \
+      --test redis_cache --test redis_away --test midnight --test observed || status=1
+    "target/stores/$server" --version
+  done
+  return $status
+}
+
+# unpack_store PROGRAM: Debian testing's, with all that it links to, and a script that starts it from there.
+unpack_store() {
+  local root=$ROOT/target/stores/$1.d libraries
+  [[ -x $ROOT/target/stores/$1 ]] && return
+  need_debian_tools
+  mkdir -p "$root"
+  debian_tar extract "$1" | tar -C "$root" -xf -
+  libraries=$(dirname "$(find "$root" -name 'libc.so.6' | head -n 1)")
+  printf '#!/bin/sh\nexec "%s" --library-path "%s" "%s" "$@"\n' \
+    "$(find "$root" -name 'ld-linux-*.so.*' | head -n 1)" "$libraries" "$(find "$root" -path "*bin/$1" | head -n 1)" \
+    >"$ROOT/target/stores/$1"
+  chmod +x "$ROOT/target/stores/$1"
+}
+
+# chaos_tests: the experiments that fit into minutes. On a shared machine each may try twice.
+chaos_tests() {
+  local experiment status=0
+  scripts/scale.sh 3 >/dev/null
+  for experiment in kill-replica pause-replica sick-replica slow-replica kill-replicas kill-redis pause-redis cut-redis \
+    empty-redis refreshes reload-nginx kill-nginx kill-everything; do
+    scripts/chaos.sh "$experiment" || scripts/chaos.sh "$experiment" || status=1
+  done
+  scripts/scale.sh 1 >/dev/null
+  return $status
 }
 
 promtool_tests() {

@@ -30,7 +30,7 @@ class Mistakes(unittest.TestCase):
             self.assertIn(word, result.stderr)
 
     def test_each_script_has_help(self):
-        for name in ("run.sh", "stop.sh", "scale.sh", "smoke.sh", "build.sh", "test.sh", "story.sh"):
+        for name in ("run.sh", "stop.sh", "scale.sh", "smoke.sh", "build.sh", "test.sh", "story.sh", "chaos.sh"):
             result = run(name, "--help")
             self.assertEqual(result.returncode, 0, name)
             self.assertIn(f"Usage: scripts/{name}", result.stdout)
@@ -72,7 +72,7 @@ class Mistakes(unittest.TestCase):
             self.assertEqual(result.returncode == 0, expected, (version, least))
 
     def test_unknown_arguments_are_named(self):
-        for name in ("run.sh", "stop.sh", "smoke.sh", "build.sh", "test.sh", "story.sh"):
+        for name in ("run.sh", "stop.sh", "smoke.sh", "build.sh", "test.sh", "story.sh", "chaos.sh"):
             self.assert_one_sentence(run(name, "--bogus"), "--bogus", "--help", code=2)
 
     def test_wrong_counts_of_replicas_are_refused(self):

@@ -323,7 +323,9 @@ impl Redis {
     }
 
     pub fn run(&mut self) {
-        let child = Command::new("redis-server")
+        // Another version of it, or what takes its place.
+        let program = std::env::var("MOOD_REDIS").unwrap_or("redis-server".to_owned());
+        let child = Command::new(program)
             .args(["--port", &self.port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"])
             .args(&self.arguments)
             .stdout(Stdio::null())

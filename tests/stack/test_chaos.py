@@ -1,0 +1,63 @@
+"""chaos.sh around its experiments: mistakes, results for other programs, and that nothing stays broken."""
+
+import json
+import os
+import signal
+import subprocess
+import unittest
+
+from stack import ROOT, containers, docker, fetch, wait_for
+
+CHAOS = ROOT / "scripts/chaos.sh"
+
+
+def chaos(*arguments):
+    return subprocess.run([CHAOS, *arguments], capture_output=True, text=True, timeout=120)
+
+
+class Chaos(unittest.TestCase):
+    def test_mistakes_are_named(self):
+        for arguments, named in ((["no-such"], "no-such"), (["--rate", "5"], "10 to 5000"), (["--seconds"], "--seconds"),
+                                 (["--rate", "many"], "--rate"), (["--bogus"], "--bogus")):
+            result = chaos(*arguments)
+            self.assertEqual((result.returncode, len(result.stderr.splitlines())), (2, 1), result.stderr)
+            self.assertIn(named, result.stderr)
+
+    def test_each_experiment_is_listed_and_documented(self):
+        listed = [line.split()[0] for line in chaos("--list").stdout.splitlines()]
+        self.assertGreater(len(listed), 15)
+        code = (ROOT / "scripts/experiments.sh").read_text()
+        table = (ROOT / "docs/faults.md").read_text()
+        for name in listed:
+            self.assertIn(f"break_{name.replace('-', '_')}() {{", code)
+            self.assertIn(f"| `{name}` |", table)
+
+    def test_the_results_are_there_for_other_programs_and_a_missed_bound_is_an_exit_code(self):
+        result = chaos("--json", "--seconds", "2", "--rate", "100", "kill-nginx-worker")
+        self.assertEqual(result.returncode, 0, result.stderr)
+        experiment = json.loads(result.stdout)["experiments"][0]
+        self.assertEqual((experiment["name"], experiment["failed"]), ("kill-nginx-worker", 0))
+        self.assertGreater(experiment["requests"], 500)
+        self.assertEqual([bound["kept"] for bound in experiment["bounds"]], [True])
+
+    def test_what_was_broken_is_healed_on_ctrl_c(self):
+        redis = containers("redis")[0]["Id"]
+        replicas = len(containers("app"))
+
+        def is_paused():
+            return docker("inspect", "-f", "{{.State.Paused}}", redis) == "true"
+
+        process = subprocess.Popen([CHAOS, "pause-redis"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+        try:
+            wait_for("Redis is paused", is_paused, 60)
+        finally:
+            # As a terminal does: the whole group.
+            os.killpg(process.pid, signal.SIGINT)
+        self.assertEqual(process.wait(timeout=60), 130)
+        self.assertFalse(is_paused())
+        self.assertEqual(len(containers("app")), replicas)
+        wait_for("moods are cached", lambda: fetch("/mood")[1]["X-Cache"] == "HIT")
+
+
+if __name__ == "__main__":
+    unittest.main()
