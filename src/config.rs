@@ -233,6 +233,16 @@ mod tests {
         assert!(mistakes.iter().any(|m| m == r#"WORKERS="0" is not allowed: it must be a whole number from 1 to 64"#));
     }
 
+    proptest::proptest! {
+        #[test]
+        fn any_value_is_read_or_named(place in 0..VARIABLES.len(), value in "\\PC{0,30}") {
+            let name = VARIABLES[place].0;
+            if let Err(mistakes) = read(&[(name, &value)]) {
+                proptest::prop_assert!(mistakes.len() == 1 && mistakes[0].starts_with(name), "{:?}", mistakes);
+            }
+        }
+    }
+
     #[test]
     fn a_password_is_never_shown() {
         for url in [

@@ -199,6 +199,18 @@ mod tests {
 
     proptest! {
         #[test]
+        fn no_head_does_harm_and_a_body_that_would_block_is_refused(
+            headers in proptest::collection::vec(("(?i)content-length|transfer-encoding|expect|connection|[!-9;-~]{1,20}", "[ -~]{0,24}"), 0..8),
+            target in "[ -~]{0,40}",
+            minor in 0u8..3,
+        ) {
+            let headers: Vec<_> = headers.iter().filter_map(|(n, v)| Header::from_bytes(n.as_str(), v.as_str()).ok()).collect();
+            let head = Head::read(&headers, &target, &HTTPVersion(1, minor));
+            prop_assert!(head.unread_body.is_none() || head.refusal.is_some());
+            prop_assert!(!path(&target).contains('?'));
+        }
+
+        #[test]
         fn a_sane_id_never_needs_escaping(id in "[ -~]{0,4}") {
             let quoted = format!("\"{id}\"");
             prop_assert!(!is_sane_id(&id) || serde_json::to_string(&id).unwrap() == quoted);

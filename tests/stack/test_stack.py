@@ -141,7 +141,7 @@ class Observed(unittest.TestCase):
 
 class Proxy(unittest.TestCase):
     def test_what_is_for_the_inside_is_not_reachable_from_outside(self):
-        for path in ("/metrics", "/livez", "/readyz", "/stub_status"):
+        for path in ("/metrics", "/faults", "/livez", "/readyz", "/stub_status"):
             self.assertEqual(fetch(path)[0], 404, path)
 
     def test_the_server_does_not_tell_its_version(self):
