@@ -143,6 +143,7 @@ class Proxy(unittest.TestCase):
     def test_what_is_for_the_inside_is_not_reachable_from_outside(self):
         for path in ("/metrics", "/faults", "/livez", "/readyz", "/stub_status"):
             self.assertEqual(fetch(path)[0], 404, path)
+        self.assertEqual(fetch("/faults", "POST")[0], 404)
 
     def test_the_server_does_not_tell_its_version(self):
         self.assertNotRegex(fetch("/mood")[1]["Server"] or "", r"[0-9]")
