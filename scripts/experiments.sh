@@ -116,7 +116,7 @@ break_replace() {
   image=$(env_value APP_IMAGE)
   old=$(docker image inspect -f '{{.Id}}' "$image")
   HEALING="docker tag $old $image"
-  printf 'FROM %s\nLABEL mood.chaos=%s\n' "$image" "$RANDOM" | DOCKER_BUILDKIT=0 docker build -q -t "$image" - >/dev/null
+  printf 'FROM %s\nLABEL mood.chaos=%s\n' "$image" "$RANDOM" | DOCKER_BUILDKIT=0 docker build -q -t "$image" - >/dev/null 2>&1
   replace_replicas
   measure "replicas of the new image" "$(count_of_image "$(docker image inspect -f '{{.Id}}' "$image")")" "$REPLICAS" "$REPLICAS"
   heal
@@ -233,7 +233,7 @@ break_refreshes() {
 }
 refreshed() { sed -n 's/.*"refreshed":\([0-9]*\).*/\1/p' | sort -n | tail -n 1; }
 
-break_reload_nginx() { docker exec "$(containers nginx)" nginx -s reload; }
+break_reload_nginx() { docker exec "$(containers nginx)" nginx -s reload 2>/dev/null; }
 
 break_kill_nginx_worker() {
   # Of the engine's machine, in the second column of what top says by itself.
