@@ -22,7 +22,9 @@ refreshes|12|100 refreshes at once, at the replicas themselves
 reload-nginx|8|Nginx reads its configuration again
 kill-nginx-worker|8|one of Nginx's workers crashes
 kill-nginx|8|Nginx itself crashes
-slow-clients|15|1,000 idle clients, and 250 that send a byte a second, at Nginx
+slow-clients|20|2,000 idle clients, and 500 that send a byte a second, at Nginx
+slow-clients-at-a-replica|20|the same at a replica itself
+full-tmpfs|10|Nginx can write nothing any more: its memory disk is full
 kill-monitoring|30|Prometheus, the exporters and Grafana crash
 kill-everything|25|everything crashes at once
 LIST
@@ -242,18 +244,50 @@ break_kill_nginx_worker() {
 
 break_kill_nginx() { crash "$(containers nginx)" && recover 10 is_served; }
 
-break_slow_clients() {
-  local client
+break_slow_clients() { slow_clients 127.0.0.1 "$(http_port)"; }
+
+break_slow_clients_at_a_replica() {
+  local id
+  id=$(some_replica)
+  (exec 9<>"/dev/tcp/$(address_of "$id")/5000") 2>/dev/null ||
+    die "a replica's own address cannot be reached from here (on a Mac it never can): leave out slow-clients-at-a-replica"
+  slow_clients "$(address_of "$id")" 5000 &
+  sleep 12
+  measure "the replica's memory, MB" "$(($(own_metric "$id" process_resident_memory_bytes) / 1048576))" 16
+  # Each connection is one, up to MAX_CONNECTIONS; those of closed ones wait a little for another; and the service's own.
+  measure "the replica's threads" "$(own_metric "$id" process_threads)" 640
+  measure "whether it answers" "$(own_metric "$id" http_connections_open | grep -c .)" 1 1
+  wait $!
+}
+own_metric() {
+  docker exec "$(containers nginx)" wget -q -T 5 -O - "http://$(address_of "$1"):5000/metrics" | awk -v name="$2" '$1 == name { print $2 }'
+}
+
+# slow_clients ADDRESS PORT: 2,000 that say nothing, and 500 that send a byte a second, for 12 s. Bash alone holds them.
+slow_clients() {
+  local client second
   (
-    ulimit -n 4096 2>/dev/null || exit 1
-    for ((client = 100; client < 1350; client++)); do
-      eval "exec $client<>/dev/tcp/127.0.0.1/$(http_port)" 2>/dev/null || true
+    # Whoever is too slow is closed, and then there is nobody to write to.
+    trap '' PIPE
+    ulimit -n 4096 2>/dev/null || die "2,500 connections need as many open files: ulimit -n 4096"
+    for ((client = 100; client < 2600; client++)); do
+      eval "exec $client<>/dev/tcp/$1/$2" 2>/dev/null || true
     done
     for ((second = 0; second < 12; second++)); do
-      for ((client = 100; client < 350; client++)); do eval "printf G >&$client" 2>/dev/null || true; done
+      for ((client = 100; client < 600; client++)); do eval "printf G >&$client" 2>/dev/null || true; done
       sleep 1
     done
-  ) || true
+  )
+}
+
+break_full_tmpfs() {
+  local id
+  id=$(containers nginx)
+  HEALING="docker exec $id rm -f /tmp/full"
+  # It fails when the disk is full, which is what is wanted.
+  docker exec "$id" dd if=/dev/zero of=/tmp/full bs=1M count=200 >/dev/null 2>&1 || true
+  sleep 5
+  heal
 }
 
 break_kill_monitoring() {
@@ -284,7 +318,7 @@ judge() {
   case $1 in
     kill-replica) bound "p99, ms" "$P99" 50 ;;
     pause-replica) bound "p99, ms" "$P99" 300 ;;
-    *-redis | slow-clients) bound "p99, ms" "$P99" 50 ;;
+    *-redis | slow-clients | full-tmpfs) bound "p99, ms" "$P99" 50 ;;
     kill-replicas) bound "slowest answer, failures included, ms" "$SLOWEST" 1000 ;;
   esac
   case $1 in

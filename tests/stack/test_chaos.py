@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import subprocess
+import time
 import unittest
 
 from stack import ROOT, containers, docker, fetch, wait_for
@@ -50,6 +51,8 @@ class Chaos(unittest.TestCase):
         process = subprocess.Popen([CHAOS, "pause-redis"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
         try:
             wait_for("Redis is paused", is_paused, 60)
+            # Past the command itself, into the ten seconds that it lasts.
+            time.sleep(2)
         finally:
             # As a terminal does: the whole group.
             os.killpg(process.pid, signal.SIGINT)

@@ -1,0 +1,83 @@
+#!/usr/bin/env bash
+# Half an hour at half of what the stack carries: memory, threads, open files and Redis connections of each replica must stay flat.
+#
+# Usage: bench/soak.sh [--minutes N] [--rate N]
+#   --minutes N   2 to 1440 (default 30)
+#   --rate N      requests a second (default: half of what one minute at full speed gives)
+#   --help        this text
+#
+# The stack must run, with the limits of nginx.conf as high as the rate wants them. Samples come from Prometheus. Flat: the median of
+# the last quarter is at most a tenth (and at least one) above that of the second; the first is warm-up. Exits with the number that
+# were not.
+
+# shellcheck source=scripts/lib.sh
+source "$(dirname "$0")/../scripts/lib.sh"
+# shellcheck source=scripts/stack.sh
+source "$ROOT/scripts/stack.sh"
+# shellcheck source=scripts/load.sh
+source "$ROOT/scripts/load.sh"
+
+minutes=30 rate=''
+while (($#)); do
+  case $1 in
+    --minutes | --rate)
+      [[ ${2:-} =~ ^[1-9][0-9]{0,5}$ ]] || usage_error "$1 takes a number"
+      if [[ $1 == --minutes ]]; then minutes=$2; else rate=$2; fi
+      shift
+      ;;
+    -h | --help) show_help ;;
+    *) usage_error "unknown argument '$1'" ;;
+  esac
+  shift
+done
+((minutes >= 2 && minutes <= 1440)) || usage_error "--minutes takes a number from 2 to 1440"
+
+need_docker
+need curl curl
+[[ -n $(containers nginx) ]] || die "the stack does not run: scripts/run.sh"
+need_oha
+folder=$(temp_folder)
+trap 'rm -rf "$folder"' EXIT
+
+# median EXPRESSION FROM TO: of all its samples between two times, over all series.
+median() {
+  curl -s -m 20 "http://localhost:$(env_value PROMETHEUS_PORT)/api/v1/query_range" --data-urlencode "query=$1" \
+    --data-urlencode "start=$2" --data-urlencode "end=$3" --data-urlencode step=5 |
+    tr '[' '\n' | sed -n 's/^[0-9.]*,"\([0-9.e+]*\)".*/\1/p' | sort -n |
+    awk '{ value[NR] = $1 } END { print value[int((NR + 1) / 2)] + 0 }'
+}
+
+if [[ -z $rate ]]; then
+  step "A minute at full speed"
+  "$OHA" --no-tui --output-format json -z 60s -c 64 "$(base_url)/mood" >"$folder/full" 2>/dev/null
+  read -r requests _ <<<"$(figures "$folder/full")"
+  rate=$((requests / 120))
+fi
+step "$minutes minutes at $rate requests a second"
+began=$(date +%s)
+busy /dev/null ask "$rate" $((minutes * 60)) "$folder/soak"
+ended=$(date +%s)
+read -r requests failed p50 p99 slowest <<<"$(figures "$folder/soak")"
+say "$requests requests, $failed failed, p50 $p50, p99 $p99, slowest $slowest ms"
+
+grown=0
+quarter=$(((ended - began) / 4))
+printf '%-28s %14s %14s\n' '' 'second quarter' 'last quarter'
+while IFS='|' read -r what expression; do
+  early=$(median "$expression" $((began + quarter)) $((began + 2 * quarter)))
+  late=$(median "$expression" $((began + 3 * quarter)) "$ended")
+  verdict=flat
+  if ! awk -v early="$early" -v late="$late" 'BEGIN { exit !(late <= early * 1.1 || late <= early + 1) }'; then
+    verdict=GROWN
+    grown=$((grown + 1))
+  fi
+  printf '%-28s %14s %14s  %s\n' "$what" "$early" "$late" "$verdict"
+done <<'LIST'
+memory of a replica, bytes|process_resident_memory_bytes{job="app"}
+threads of a replica|process_threads{job="app"}
+open files of a replica|process_open_fds{job="app"}
+connections to Redis|redis_connected_clients{job="redis"}
+memory of Redis, bytes|redis_memory_used_bytes{job="redis"}
+LIST
+((failed == 0)) || warn "$failed requests failed"
+exit $((grown + (failed > 0)))
