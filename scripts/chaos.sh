@@ -3,7 +3,7 @@
 # promises.
 #
 # Usage: scripts/chaos.sh [EXPERIMENT…] [--rate N] [--seconds S] [--json] [--list]
-#   EXPERIMENT    some of those that --list names (default: all of them, about ten minutes)
+#   EXPERIMENT    some of those that --list names (default: all of them, about twelve minutes)
 #   --rate N      requests a second, 10 to 5000 (default 300)
 #   --seconds S   of load before and after each experiment, 2 to 600 (default 4)
 #   --json        the results as JSON, and nothing else, on standard output
