@@ -2,8 +2,7 @@
 
 use crate::lock::lock;
 use serde::Deserialize;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 /// The body of `POST /faults`. What is left out is none; all zero ends the faults.
@@ -26,11 +25,7 @@ pub struct Fault {
 
 /// The faults that are wanted now, until they end by themselves.
 #[derive(Default)]
-pub struct Faults {
-    /// Spares each request the lock while there are none.
-    is_active: AtomicBool,
-    active: Mutex<Option<(Wanted, Instant)>>,
-}
+pub struct Faults(Mutex<Option<(Wanted, Instant)>>);
 
 impl Default for Wanted {
     fn default() -> Wanted {
@@ -66,7 +61,7 @@ impl Wanted {
 impl Faults {
     /// Replaces what was wanted before.
     pub fn set(&self, wanted: Wanted) {
-        let mut active = lock(&self.active);
+        let mut active = self.active();
         if wanted.is_none() {
             if active.take().is_some() {
                 log::warn!("faults ended");
@@ -76,34 +71,29 @@ impl Faults {
             log::warn!("faults on purpose: error_rate {error_rate}, {latency_ms} ms later, for {for_seconds} s");
             *active = Some((wanted, Instant::now() + Duration::from_secs(for_seconds)));
         }
-        self.is_active.store(active.is_some(), Relaxed);
     }
 
     /// What the next request suffers, if anything.
     pub fn draw(&self) -> Option<Fault> {
-        if !self.is_active() {
-            return None;
-        }
-        let active = lock(&self.active);
+        let active = self.active();
         let (wanted, _) = active.as_ref()?;
         let fault =
             Fault { fails: fastrand::f64() < wanted.error_rate, delay: Duration::from_millis(wanted.latency_ms) };
         (fault.fails || !fault.delay.is_zero()).then_some(fault)
     }
 
-    /// Whether there are any; tells the log when their time is over.
     pub fn is_active(&self) -> bool {
-        if !self.is_active.load(Relaxed) {
-            return false;
-        }
-        let mut active = lock(&self.active);
-        let is_over = active.as_ref().is_some_and(|(_, until)| *until <= Instant::now());
-        if is_over {
+        self.active().is_some()
+    }
+
+    /// Those of now; tells the log when their time is over.
+    fn active(&self) -> MutexGuard<'_, Option<(Wanted, Instant)>> {
+        let mut active = lock(&self.0);
+        if active.as_ref().is_some_and(|(_, until)| *until <= Instant::now()) {
             log::warn!("faults ended");
             *active = None;
-            self.is_active.store(false, Relaxed);
         }
-        active.is_some()
+        active
     }
 }
 
