@@ -34,14 +34,14 @@ done
 
 need_docker
 need curl curl
-[[ -n $(containers nginx) ]] || die "the stack does not run: scripts/run.sh"
+need_stack
 need_oha
 folder=$(temp_folder)
 trap 'rm -rf "$folder"' EXIT
 
 # median EXPRESSION FROM TO: of all its samples between two times, over all series.
 median() {
-  curl -s -m 20 "http://localhost:$(env_value PROMETHEUS_PORT)/api/v1/query_range" --data-urlencode "query=$1" \
+  curl -s -m 20 "$(prometheus_url)/api/v1/query_range" --data-urlencode "query=$1" \
     --data-urlencode "start=$2" --data-urlencode "end=$3" --data-urlencode step=5 |
     tr '[' '\n' | sed -n 's/^[0-9.]*,"\([0-9.e+]*\)".*/\1/p' | sort -n |
     awk '{ value[NR] = $1 } END { print value[int((NR + 1) / 2)] + 0 }'
@@ -49,7 +49,7 @@ median() {
 
 if [[ -z $rate ]]; then
   step "A minute at full speed"
-  "$OHA" --no-tui --output-format json -z 60s -c 64 "$(base_url)/mood" >"$folder/full" 2>/dev/null
+  ask '' 60 "$folder/full"
   read -r requests _ <<<"$(figures "$folder/full")"
   rate=$((requests / 120))
 fi

@@ -58,8 +58,6 @@ done
 exec 3>&1
 if $json; then exec 1>&2; fi
 
-prometheus() { printf 'http://localhost:%s' "$(env_value PROMETHEUS_PORT)"; }
-
 # now_ms: milliseconds; whole seconds where there is no perl (POSIX has nothing finer).
 now_ms() { perl -MTime::HiRes=time -e 'printf "%d", time * 1000' 2>/dev/null || date +%s000; }
 
@@ -87,15 +85,14 @@ heal() {
 
 # bound WHAT VALUE MOST [LEAST]: one line of the verdict.
 bound() {
-  local mark=ok allowed="at most $3"
+  local kept=true mark="${GREEN}ok$RESET    " allowed="at most $3"
   if [[ -n ${4:-} ]]; then allowed="exactly $3"; fi
   if ! awk -v value="$2" -v most="$3" -v least="${4:-0}" 'BEGIN { exit value > most || value < least }'; then
-    mark=MISSED
+    kept=false mark="${RED}MISSED$RESET"
     missed=$((missed + 1))
   fi
-  if [[ $mark == ok ]]; then printf '    %sok%s      ' "$GREEN" "$RESET"; else printf '    %sMISSED%s  ' "$RED" "$RESET"; fi
-  printf '%s: %s (%s)\n' "$1" "$2" "$allowed"
-  bounds="$bounds${bounds:+,}{\"what\":\"$1\",\"value\":$2,\"most\":$3,\"kept\":$([[ $mark == ok ]] && echo true || echo false)}"
+  printf '    %s  %s: %s (%s)\n' "$mark" "$1" "$2" "$allowed"
+  bounds="$bounds${bounds:+,}{\"what\":\"$1\",\"value\":$2,\"most\":$3,\"kept\":$kept}"
 }
 
 # measure WHAT VALUE MOST [LEAST]: while it is broken; judged with the rest.
@@ -110,7 +107,7 @@ expect_alert() {
 
 # alerts_since SECONDS: those that fired.
 alerts_since() {
-  curl -s -m 5 "$(prometheus)/api/v1/query" --data-urlencode \
+  curl -s -m 5 "$(prometheus_url)/api/v1/query" --data-urlencode \
     "query=count by (alertname) (max_over_time(ALERTS{alertstate=\"firing\",alertname!=\"DeadMansSwitch\"}[$1s]))" |
     tr ',{}' '[\n*]' | sed -n 's/.*"alertname":"\([A-Za-z]*\)".*/\1/p' | sort -u
 }
@@ -130,7 +127,7 @@ tidy() {
   rm -rf "$folder"
 }
 
-# line_of FILE NAME: shows its figures.
+# show WHEN FIGURES: a line of them.
 show() {
   local requests failed p50 p99 slowest
   read -r requests failed p50 p99 slowest <<<"$2"
@@ -172,7 +169,7 @@ run() {
 
 need_docker
 need curl curl
-[[ -n $(containers nginx) ]] || die "the stack does not run: scripts/run.sh"
+need_stack
 need_oha
 before=$(replica_count)
 folder=$(temp_folder)
@@ -180,9 +177,15 @@ missed=0 load='' rows='' HEALING='' skipped=''
 trap 'tidy' EXIT
 trap 'exit 130' INT TERM
 
+# Replicas that are added here fail on purpose if those that run do.
+can_fail=false
+if docker inspect -f '{{.Config.Env}}' "$(some_replica)" | grep -q 'MOOD_FAULTS=on'; then
+  can_fail=true
+  export MOOD_FAULTS=on
+fi
+
 for name in ${wanted:-$(experiments | cut -d '|' -f 1)}; do
-  if [[ $name == sick-replica || $name == slow-replica ]] &&
-    ! docker inspect -f '{{.Config.Env}}' "$(some_replica)" | grep -q 'MOOD_FAULTS=on'; then
+  if [[ $name == sick-replica || $name == slow-replica ]] && ! $can_fail; then
     warn "$name is left out: it needs replicas that fail on purpose (MOOD_FAULTS=on scripts/run.sh)"
     skipped="$skipped $name"
     continue

@@ -37,10 +37,12 @@ address_of() { docker inspect -f '{{range .NetworkSettings.Networks}}{{.IPAddres
 backend() { printf '%s_backend' "$(env_value COMPOSE_PROJECT_NAME)"; }
 redis_cli() { docker exec "$(containers redis)" redis-cli "$@"; }
 has_replicas() { (($(replica_count) == $1)); }
-is_cached() { curl -s -m 2 -o /dev/null -D - "$(base_url)/mood" | grep -qi '^x-cache: HIT'; }
+# is_cache WORD: whether the mood comes with this X-Cache: HIT or BYPASS.
+is_cache() { [[ $(curl -s -m 2 -o /dev/null -D - "$(base_url)/mood" | header X-Cache) == "$1" ]]; }
+is_cached() { is_cache HIT; }
 runs() { [[ -n $(containers "$1") ]]; }
 
-# crash SERVICE-OR-ID…: kill -9 of the first process, as a fault would. After a `docker kill`, of whatever signal, the engine
+# crash ID…: kill -9 of the first process, as a fault would. After a `docker kill`, of whatever signal, the engine
 # takes a container for stopped by hand, and does not start it again.
 crash() {
   local pids
@@ -56,10 +58,11 @@ crash_processes() {
   docker run --rm --pid host --user 0 --entrypoint sh "$(env_value NGINX_IMAGE)" -c 'kill -9 "$@"' - "$@"
 }
 
-# fault_at ID JSON: through Nginx's container, which shares the replicas' network.
-fault_at() {
-  docker exec "$(containers nginx)" wget -q -O /dev/null --post-data "$2" "http://$(address_of "$1"):5000/faults"
-}
+# ask_replica ID PATH [OPTION…]: the answer of the replica itself, by way of Nginx's container, which shares its network; options
+# go to wget.
+ask_replica() { docker exec "$(containers nginx)" wget -q -T 5 -O - "${@:3}" "http://$(address_of "$1"):5000$2"; }
+
+fault_at() { ask_replica "$1" /faults --post-data "$2" >/dev/null; }
 
 # share_of HOST: how many of 60 requests it answers, in per cent.
 share_of() {
@@ -68,11 +71,11 @@ share_of() {
     curl -s -m 30 -D - -K - | header X-Served-By all | awk -v host="$1" '$1 == host { n++ } END { print int(n * 100 / 60) }'
 }
 
-# every_replica PATH: the answer of each replica itself, one a line.
-every_replica() {
+# every_mood: as each replica itself answers it, one a line.
+every_mood() {
   local id
   for id in $(containers app); do
-    docker exec "$(containers nginx)" wget -q -O - "http://$(address_of "$id"):5000$1"
+    ask_replica "$id" /mood
     echo
   done
 }
@@ -176,12 +179,11 @@ break_stop_redis() {
   id=$(containers redis)
   HEALING="docker start $id"
   docker stop -t 0 "$id" >/dev/null
-  measure "BYPASS at once, ms" "$(time_of 5 is_bypassed)" 500
+  measure "BYPASS at once, ms" "$(time_of 5 is_cache BYPASS)" 500
   sleep 6
   heal
   recover 10 is_cached
 }
-is_bypassed() { curl -s -m 2 -o /dev/null -D - "$(base_url)/mood" | grep -qi '^x-cache: BYPASS'; }
 
 break_pause_redis() {
   local id
@@ -210,7 +212,7 @@ break_empty_redis() {
 }
 
 # agree: all replicas must answer the same mood.
-agree() { measure "different moods among the replicas" "$(every_replica /mood | grep . | sort -u | wc -l | tr -d ' ')" 1 1; }
+agree() { measure "different moods among the replicas" "$(every_mood | grep . | sort -u | wc -l | tr -d ' ')" 1 1; }
 
 break_full_redis() {
   HEALING="redis_cli eval \"for i = 1, 80 do redis.call('del', 'junk:' .. i) end\" 0"
@@ -226,11 +228,11 @@ break_full_redis() {
 
 break_refreshes() {
   local before
-  before=$(every_replica /mood | refreshed)
+  before=$(every_mood | refreshed)
   # shellcheck disable=SC2016
   docker exec "$(containers nginx)" sh -c 'i=0; while [ $i -lt 100 ]; do i=$((i + 1))
     wget -q -O /dev/null --post-data "" http://app:5000/refresh & done; wait'
-  measure "refreshes counted, of 100" "$(($(every_replica /mood | refreshed) - before))" 100 100
+  measure "refreshes counted, of 100" "$(($(every_mood | refreshed) - before))" 100 100
   agree
 }
 refreshed() { sed -n 's/.*"refreshed":\([0-9]*\).*/\1/p' | sort -n | tail -n 1; }
@@ -259,9 +261,7 @@ break_slow_clients_at_a_replica() {
   measure "whether it answers" "$(own_metric "$id" http_connections_open | grep -c .)" 1 1
   wait $!
 }
-own_metric() {
-  docker exec "$(containers nginx)" wget -q -T 5 -O - "http://$(address_of "$1"):5000/metrics" | awk -v name="$2" '$1 == name { print $2 }'
-}
+own_metric() { ask_replica "$1" /metrics | awk -v name="$2" '$1 == name { print $2 }'; }
 
 # slow_clients ADDRESS PORT: 2,000 that say nothing, and 500 that send a byte a second, for 12 s. Bash alone holds them.
 slow_clients() {
@@ -297,7 +297,7 @@ break_kill_monitoring() {
   sleep 12
   expect_alert MonitoringRestarted
 }
-is_monitored() { runs prometheus && runs nginx-exporter && runs redis-exporter && curl -sf -m 1 -o /dev/null "$(prometheus)/-/ready"; }
+is_monitored() { runs prometheus && runs nginx-exporter && runs redis-exporter && curl -sf -m 1 -o /dev/null "$(prometheus_url)/-/ready"; }
 
 break_kill_everything() {
   # shellcheck disable=SC2046

@@ -1,4 +1,4 @@
-# A steady load, and what came of it: oha, open loop, a latency counted from when its request was due. Sourced by chaos.sh.
+# A steady load, and what came of it: oha, open loop, a latency counted from when its request was due. Sourced by chaos.sh and soak.sh.
 # shellcheck shell=bash
 
 readonly OHA_VERSION=1.16.0
@@ -20,9 +20,10 @@ need_oha() {
   rm -rf "$(dirname "$log")"
 }
 
-# ask RATE SECONDS RESULT: asks for the mood through Nginx at a constant rate, on 64 kept connections; oha's JSON into RESULT.
+# ask RATE SECONDS RESULT: asks for the mood through Nginx at a constant rate (at full speed without one), on 64 kept connections;
+# oha's JSON into RESULT.
 ask() {
-  "$OHA" --no-tui --output-format json --latency-correction -w -q "$1" -z "$2s" -c 64 -t 10s "$(base_url)/mood" >"$3" 2>/dev/null
+  "$OHA" --no-tui --output-format json ${1:+--latency-correction -q "$1"} -w -z "$2s" -c 64 -t 10s "$(base_url)/mood" >"$3" 2>/dev/null
 }
 
 # figures RESULT: requests, failures (anything but 2xx and 304), p50, p99 and the slowest in milliseconds, a line of them.

@@ -127,7 +127,7 @@ say
 say "${BOLD}$(field emoji) $(field mood)${RESET}  $(field message)"
 say
 say "page        $(base_url)"
-say "Prometheus  http://localhost:$(env_value PROMETHEUS_PORT)"
+say "Prometheus  $(prometheus_url)"
 if [[ -n $(containers grafana) ]]; then
   say "Grafana     http://localhost:$(env_value GRAFANA_PORT)  ($(env_value GRAFANA_USER), password in .env: change it)"
 fi

@@ -20,7 +20,7 @@ if (($# != 1)) || ! is_count "$1"; then usage_error "'$*' is not a number of rep
 wanted=$1
 
 need_docker
-[[ -n $(containers nginx) ]] || die "the stack does not run: scripts/run.sh"
+need_stack
 check_neighbours "$wanted"
 
 before=$(replica_count)

@@ -44,6 +44,10 @@ need_docker() {
 
 http_port() { env_value HTTP_PORT; }
 base_url() { printf 'http://localhost:%s' "$(http_port)"; }
+prometheus_url() { printf 'http://localhost:%s' "$(env_value PROMETHEUS_PORT)"; }
+
+# need_stack: dies with what to do if it does not run.
+need_stack() { [[ -n $(containers nginx) ]] || die "the stack does not run: scripts/run.sh"; }
 
 # containers SERVICE [OPTION…]: the ids of its running containers; options go to docker ps.
 containers() {

@@ -32,7 +32,7 @@ done
 
 need_docker
 need curl curl
-[[ -n $(containers nginx) ]] || die "the stack does not run: scripts/run.sh"
+need_stack
 replicas=$(replica_count)
 redis=$(containers redis)
 began=$(date +%s)
@@ -67,7 +67,7 @@ tell() {
   sleep $((chapter * $2))
 }
 
-where=http://localhost:$(env_value PROMETHEUS_PORT)/alerts
+where=$(prometheus_url)/alerts
 [[ -z $(containers grafana) ]] || where="http://localhost:$(env_value GRAFANA_PORT), or $where"
 say "Watch $where. It takes $minutes minutes."
 tell "quiet: nobody asks" 1
@@ -90,5 +90,5 @@ tell "night: nobody asks" 1
 
 if $draw; then
   step "Drawing"
-  "${PYTHON:-python3}" "$ROOT/docs/draw.py" "http://localhost:$(env_value PROMETHEUS_PORT)" "$began" "$(date +%s)"
+  "${PYTHON:-python3}" "$ROOT/docs/draw.py" "$(prometheus_url)" "$began" "$(date +%s)"
 fi

@@ -16,8 +16,6 @@ source "$(dirname "$0")/lib.sh"
 source "$ROOT/scripts/images.sh"
 # shellcheck source=scripts/stack.sh
 source "$ROOT/scripts/stack.sh"
-# shellcheck source=scripts/load.sh
-source "$ROOT/scripts/load.sh"
 
 quick=false installs=true
 while (($#)); do

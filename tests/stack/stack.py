@@ -33,8 +33,16 @@ def docker(*arguments, check=True):
     return result.stdout.strip() if check else result
 
 
+def run(name, *arguments, timeout=60, **environment):
+    """A script, and whatever came of it."""
+    return subprocess.run(
+        [ROOT / "scripts" / name, *arguments], capture_output=True, text=True, timeout=timeout, env=os.environ | environment
+    )
+
+
 def script(name, *arguments):
-    result = subprocess.run([ROOT / "scripts" / name, *arguments], capture_output=True, text=True, timeout=300)
+    """What a script says, if it succeeds."""
+    result = run(name, *arguments, timeout=300)
     if result.returncode:
         raise AssertionError(f"{name}: {result.stdout[-2000:]}{result.stderr[-2000:]}")
     return result.stdout

@@ -7,13 +7,11 @@ import subprocess
 import time
 import unittest
 
-from stack import ROOT, containers, docker, fetch, wait_for
-
-CHAOS = ROOT / "scripts/chaos.sh"
+from stack import ROOT, containers, docker, fetch, run, wait_for
 
 
 def chaos(*arguments):
-    return subprocess.run([CHAOS, *arguments], capture_output=True, text=True, timeout=120)
+    return run("chaos.sh", *arguments, timeout=120)
 
 
 class Chaos(unittest.TestCase):
@@ -48,7 +46,7 @@ class Chaos(unittest.TestCase):
         def is_paused():
             return docker("inspect", "-f", "{{.State.Paused}}", redis) == "true"
 
-        process = subprocess.Popen([CHAOS, "pause-redis"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+        process = subprocess.Popen([ROOT / "scripts/chaos.sh", "pause-redis"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
         try:
             wait_for("Redis is paused", is_paused, 60)
             # Past the command itself, into the ten seconds that it lasts.

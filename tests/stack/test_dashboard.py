@@ -156,7 +156,7 @@ class Form(unittest.TestCase):
                     matching = [override for override in panel["fieldConfig"]["overrides"]
                                 if re.fullmatch(override["matcher"]["options"], name)]
                     self.assertEqual(len(matching), 1)
-                    colour = {"id": "color", "value": {"mode": "fixed"}} | matching[0]["properties"][0]
+                    colour = matching[0]["properties"][0]
                     self.assertEqual((colour["id"], colour["value"]["mode"]), ("color", "fixed"))
                     meant = next(meant for pattern, meant in MEANINGS.items() if re.fullmatch(pattern, name))
                     self.assertIn(colour["value"]["fixedColor"], meant)
@@ -201,6 +201,7 @@ class Form(unittest.TestCase):
 class Live(unittest.TestCase):
     def test_replicas_go_by_the_names_of_the_log(self):
         hosts = {container["Config"]["Hostname"] for container in containers("app")}
+        wait_for("those that are gone are forgotten", lambda: len(query('up{job="app"} == 1')) == len(hosts))
         wait_for("they are known", lambda: {row["metric"]["host"] for row in query("mood:replica_host:info")} >= hosts)
         self.assertIn(fetch("/mood")[1]["X-Served-By"], hosts)
         # As Grafana writes a series for the regex of a variable.

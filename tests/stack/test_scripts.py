@@ -8,13 +8,7 @@ import tempfile
 import unittest
 from pathlib import Path
 
-from stack import ROOT, SETTINGS, docker, fetch, wait_for
-
-
-def run(name, *arguments, **environment):
-    return subprocess.run(
-        [ROOT / "scripts" / name, *arguments], capture_output=True, text=True, timeout=60, env=os.environ | environment
-    )
+from stack import ROOT, SETTINGS, docker, fetch, run, wait_for
 
 
 def free_port():
