@@ -25,6 +25,8 @@ const UPDATE_ATTEMPTS: u32 = 50;
 
 pub struct RedisStore {
     shared: Arc<Shared>,
+    /// Held by the one update of this process that is under way: contenders are the replicas, not all their workers.
+    updating: Mutex<()>,
 }
 
 struct Shared {
@@ -47,7 +49,8 @@ impl RedisStore {
             // The breaker says it, once an outage; r2d2 would say it at every attempt.
             .error_handler(Box::new(r2d2::NopErrorHandler))
             .build_unchecked(Manager { client, timeout });
-        RedisStore { shared: Arc::new(Shared { pool, timeout, breaker: Breaker::default(), metrics }) }
+        let shared = Shared { pool, timeout, breaker: Breaker::default(), metrics };
+        RedisStore { shared: Arc::new(shared), updating: Mutex::default() }
     }
 
     /// Runs `operation` on a pooled connection within the time-out.
@@ -134,6 +137,7 @@ impl Store for RedisStore {
     }
 
     fn update(&self, key: &str, ends_at: DateTime<Utc>, change: Change) -> Result<(), StoreError> {
+        let _turn = lock(&self.updating);
         for _ in 0..UPDATE_ATTEMPTS {
             let done = self.call(|connection| {
                 let mut watch = cmd("WATCH");
