@@ -100,6 +100,7 @@ impl Faults {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::corpus::damaged;
     use proptest::prelude::*;
 
     #[test]
@@ -142,8 +143,12 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_body_does_harm(body: Vec<u8>) {
-            let _ = Wanted::parse(&body);
+        fn no_body_does_harm(random: Vec<u8>, near in damaged("faults")) {
+            for body in [random, near] {
+                if let Ok(wanted) = Wanted::parse(&body) {
+                    prop_assert!((0.0..=1.0).contains(&wanted.error_rate), "{:?}", wanted);
+                }
+            }
         }
     }
 }

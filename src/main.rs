@@ -6,6 +6,7 @@
 //! - `worker`    takes requests in batches, has each answered, sends the answers
 //! - `guard`     what tiny_http leaves unbounded: starved, idle, slow and stuck connections
 //! - `head`      what is read out of a request's head, and which requests are refused
+//! - `faults`    failing on purpose, for those who asked for it
 //! - `flood`     which connections send faster than anybody can answer
 //! - `routes`    request → Reply
 //! - `service`   the mood of today: clock, store and catalogue
@@ -26,6 +27,9 @@ mod access_log;
 mod build;
 mod command;
 mod config;
+#[cfg(test)]
+#[path = "../tests/support/corpus.rs"]
+mod corpus;
 mod day;
 mod entry;
 mod faults;

@@ -382,6 +382,7 @@ fn thousandths(q: &str) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::corpus::damaged_text;
     use proptest::prelude::*;
 
     #[test]
@@ -421,14 +422,18 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_path_leaves_the_route_table(path in ".*") {
-            prop_assert!(gif_named(&path).is_none());
-            let _ = Route::of(&path).pattern();
+        fn no_path_leaves_the_route_table(random in ".*", near in damaged_text("targets")) {
+            for path in [random, near] {
+                prop_assert!(gif_named(&path).is_none());
+                let _ = Route::of(&path).pattern();
+            }
         }
 
         #[test]
-        fn any_accept_header_is_weighed(accept in ".*") {
-            prop_assert!(weight(&accept, "text", "html") <= 1000);
+        fn any_accept_header_is_weighed(random in ".*", near in damaged_text("accepts")) {
+            for accept in [random, near] {
+                prop_assert!(weight(&accept, "text", "html") <= 1000);
+            }
         }
     }
 }

@@ -2,11 +2,14 @@
 
 mod support;
 
+use proptest::strategy::{Strategy, ValueTree};
+use proptest::test_runner::TestRunner;
 use rstest::rstest;
 use std::io::{BufReader, Read, Write};
-use std::net::TcpStream;
+use std::net::{Shutdown, TcpStream};
 use std::thread;
 use std::time::{Duration, Instant};
+use support::corpus::damaged;
 use support::{Mood, read_all, read_answer, wait_for};
 
 /// The status of the first answer, or `closed`.
@@ -63,6 +66,36 @@ fn each_gets_a_clear_answer(#[case] request: &str, #[case] expected: &str) {
     assert_eq!(read_answer(&mut witness).unwrap().0, 200);
     assert_eq!(mood.get("/mood").json()["refreshed"], 0, "something of it was carried out");
     assert_eq!(mood.metric("mood_panics_total"), 0.0);
+    mood.assert_small();
+}
+
+#[test]
+fn no_request_that_is_near_a_good_one_does_harm() {
+    let mood = Mood::start();
+    let attack = || {
+        let mut runner = TestRunner::default();
+        let requests = damaged("requests");
+        for _ in 0..200 {
+            let request = requests.new_tree(&mut runner).unwrap().current();
+            let mut stream = mood.connect();
+            let _ = stream.write_all(&request);
+            let _ = stream.shutdown(Shutdown::Write);
+            let answers = read_all(&mut stream);
+            // Nothing at all, or an answer; of those that are the server's fault only the one to a version it does not speak.
+            let status = answers.split(' ').nth(1).map_or(400, |status| status.parse().unwrap_or(500));
+            assert!(status < 500 || status == 505, "{}: {answers}", request.escape_ascii());
+        }
+    };
+    // Most of the time they wait for what is missing of a request.
+    thread::scope(|scope| {
+        (0..8).for_each(|_| drop(scope.spawn(attack)));
+        for _ in 0..20 {
+            mood.serves();
+            thread::sleep(Duration::from_millis(50));
+        }
+    });
+    assert_eq!(mood.metric("mood_panics_total"), 0.0);
+    mood.serves();
     mood.assert_small();
 }
 

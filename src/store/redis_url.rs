@@ -98,6 +98,7 @@ fn percent_decode(text: &str) -> Result<String, &'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::corpus::damaged_text;
     use proptest::prelude::*;
 
     /// (host, port, user, password, database)
@@ -183,9 +184,11 @@ mod tests {
         }
 
         #[test]
-        fn any_text_is_read_as_redis_reads_it_or_refused(url in "(redis://)?[:@/\\[\\]%a-f0-9.?#é ]{0,16}") {
-            if let Ok(ours) = parsed(&url) {
-                prop_assert_eq!(Some(ours), reference(&url), "{}", url);
+        fn any_text_is_read_as_redis_reads_it_or_refused(random in "(redis://)?[:@/\\[\\]%a-f0-9.?#é ]{0,16}", near in damaged_text("redis_urls")) {
+            for url in [random, near] {
+                if let Ok(ours) = parsed(&url) {
+                    prop_assert_eq!(Some(ours), reference(&url), "{}", url);
+                }
             }
         }
     }

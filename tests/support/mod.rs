@@ -1,6 +1,8 @@
 //! Starts the real binary and a real Redis on free ports, and talks to them. Everything ends with its fixture.
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
+pub mod corpus;
+
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::path::PathBuf;
