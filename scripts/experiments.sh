@@ -27,6 +27,8 @@ slow-clients-at-a-replica|20|the same at a replica itself
 full-tmpfs|10|Nginx can write nothing any more: its memory disk is full
 kill-monitoring|30|Prometheus, the exporters and Grafana crash
 kill-everything|25|everything crashes at once
+fill-disk-of-engine|15|the disk of the containers' logs is full (in a second engine: Linux, root)
+restart-engine|45|the engine stops and starts again (in a second engine: Linux, root)
 LIST
 }
 
@@ -246,12 +248,26 @@ break_kill_nginx_worker() {
 
 break_kill_nginx() { crash "$(containers nginx)" && recover 10 is_served; }
 
-break_slow_clients() { slow_clients 127.0.0.1 "$(http_port)"; }
+# To Nginx' own address where that can be reached: clients of other machines come there directly. Those of the published port on
+# this one go through a process of the engine, docker-proxy, whose work for 2,500 connections would be measured instead.
+break_slow_clients() {
+  local address
+  for address in $(docker inspect -f '{{range .NetworkSettings.Networks}}{{.IPAddress}} {{end}}' "$(containers nginx)"); do
+    if can_connect "$address" 8080; then
+      slow_clients "$address" 8080
+      return
+    fi
+  done
+  note "Nginx' own address cannot be reached from here: the slow clients come by the published port"
+  slow_clients 127.0.0.1 "$(http_port)"
+}
+# can_connect ADDRESS PORT: at once, or not at all.
+can_connect() { curl -s -o /dev/null --connect-timeout 1 "http://$1:$2/livez"; }
 
 break_slow_clients_at_a_replica() {
   local id
   id=$(some_replica)
-  (exec 9<>"/dev/tcp/$(address_of "$id")/5000") 2>/dev/null ||
+  can_connect "$(address_of "$id")" 5000 ||
     die "a replica's own address cannot be reached from here (on a Mac it never can): leave out slow-clients-at-a-replica"
   slow_clients "$(address_of "$id")" 5000 &
   sleep 12
@@ -306,6 +322,31 @@ break_kill_everything() {
 }
 is_whole() { has_replicas "$REPLICAS" && is_monitored && is_cached && reached "$REPLICAS"; }
 
+# The logs' disk is one of the second engine alone.
+break_fill_disk_of_engine() {
+  HEALING="rm -f $ENGINE/data/containers/full"
+  # It fails when the disk is full, which is what is wanted.
+  dd if=/dev/zero of="$ENGINE/data/containers/full" bs=1M 2>/dev/null || true
+  measure "bytes that are free" "$(df -Pk "$ENGINE/data/containers" | awk 'NR == 2 { print $4 }')" 0
+  sleep 10
+  heal
+}
+
+break_restart_engine() {
+  local ran
+  # What was stopped by hand must stay so.
+  docker stop -t 0 "$(containers nginx-exporter)" >/dev/null
+  ran=$(docker ps -q --no-trunc | sort)
+  HEALING='stop_engine; start_engine'
+  stop_engine
+  start_engine
+  HEALING=''
+  recover 30 is_served
+  time_of 30 is_back "$ran" >/dev/null
+  measure "containers that are not what ran before" "$(printf '%s\n%s\n' "$ran" "$(docker ps -q --no-trunc)" | sort | uniq -u | wc -l | tr -d ' ')" 0
+}
+is_back() { (($(docker ps -q | wc -l) >= $(wc -l <<<"$1"))); }
+
 # --- The bounds ---
 
 # judge NAME: holds what was measured to the bounds of the experiment.
@@ -313,12 +354,13 @@ judge() {
   case $1 in
     kill-nginx | kill-replicas) gap 1500 ;;
     kill-everything) gap 15000 ;;
+    restart-engine) gap 30000 ;;
     *) bound "failed requests" "$FAILED" 0 ;;
   esac
   case $1 in
     kill-replica) bound "p99, ms" "$P99" 50 ;;
     pause-replica) bound "p99, ms" "$P99" 300 ;;
-    *-redis | slow-clients | full-tmpfs) bound "p99, ms" "$P99" 50 ;;
+    *-redis | slow-clients | full-tmpfs | fill-disk-of-engine) bound "p99, ms" "$P99" 50 ;;
     kill-replicas) bound "slowest answer, failures included, ms" "$SLOWEST" 1000 ;;
   esac
   case $1 in
