@@ -36,7 +36,7 @@ is_gone() { ! kill -0 "$1" 2>/dev/null; }
 
 # open_engine: makes it, with the images of this one, and starts the stack there.
 open_engine() {
-  local image images=()
+  local name image images=()
   step "Starting a second engine, and the stack in it (about a minute)"
   # On a disk, where the first one is: the images are large.
   ENGINE=$(docker info -f '{{.DockerRootDir}}')/mood-chaos
@@ -47,9 +47,10 @@ open_engine() {
   ip netns add $ENGINE_NAMESPACE
   ip -n $ENGINE_NAMESPACE link set lo up
   start_engine
-  for image in $(sed -n 's/^[A-Z_]*_IMAGE=//p' "$ROOT/.env"); do
-    if image_exists "$image" && [[ $image != "$(env_value BUILDER_IMAGE)" ]]; then images[${#images[@]}]=$image; fi
-  done
+  while read -r name; do
+    image=$(env_value "$name")
+    if [[ $name != BUILDER_IMAGE ]] && image_exists "$image"; then images[${#images[@]}]=$image; fi
+  done < <(sed -n 's/^\([A-Z_]*_IMAGE\)=.*/\1/p' "$ROOT/.env")
   docker save "${images[@]}" | docker -H "unix://$ENGINE/docker.sock" load >/dev/null
   in_engine "$ROOT/scripts/run.sh" --replicas "$REPLICAS" >>"$ENGINE/log" 2>&1 || {
     tail -n 5 "$ENGINE/log" >&2
