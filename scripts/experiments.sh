@@ -262,7 +262,7 @@ break_slow_clients() {
   slow_clients 127.0.0.1 "$(http_port)"
 }
 # can_connect ADDRESS PORT: at once, or not at all.
-can_connect() { curl -s -o /dev/null --connect-timeout 1 "http://$1:$2/livez"; }
+can_connect() { curl -s -o /dev/null -m 1 "http://$1:$2/livez"; }
 
 break_slow_clients_at_a_replica() {
   local id

@@ -22,10 +22,10 @@ need_oha() {
   rm -rf "$(dirname "$log")"
 }
 
-# ask RATE SECONDS RESULT: asks for the mood through Nginx at a constant rate (at full speed without one), on 64 kept connections;
-# oha's JSON into RESULT.
+# ask RATE SECONDS RESULT [CONNECTIONS]: asks for the mood through Nginx at a constant rate (at full speed without one), on 64 kept
+# connections or as many as are said; oha's JSON into RESULT.
 ask() {
-  "$OHA" --no-tui --output-format json ${1:+--latency-correction -q "$1"} -w -z "$2s" -c 64 -t 10s "$(base_url)/mood" >"$3" 2>/dev/null
+  "$OHA" --no-tui --output-format json ${1:+--latency-correction -q "$1"} -w -z "$2s" -c "${4:-64}" -t 10s "$(base_url)/mood" >"$3" 2>/dev/null
 }
 
 # figures RESULT: requests, failures (anything but 2xx and 304), p50, p99 and the slowest in milliseconds, a line of them.
