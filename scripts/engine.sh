@@ -51,7 +51,7 @@ open_engine() {
     image=$(env_value "$name")
     if [[ $name != BUILDER_IMAGE ]] && image_exists "$image"; then images[${#images[@]}]=$image; fi
   done < <(sed -n 's/^\([A-Z_]*_IMAGE\)=.*/\1/p' "$ROOT/.env")
-  docker save "${images[@]}" | docker -H "unix://$ENGINE/docker.sock" load >/dev/null
+  docker save ${images[@]+"${images[@]}"} | docker -H "unix://$ENGINE/docker.sock" load >/dev/null
   in_engine "$ROOT/scripts/run.sh" --replicas "$REPLICAS" >>"$ENGINE/log" 2>&1 || {
     tail -n 5 "$ENGINE/log" >&2
     die "the stack does not start in a second engine (above is why)"
