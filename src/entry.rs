@@ -89,9 +89,10 @@ mod tests {
     proptest! {
         #[test]
         fn what_is_read_from_any_bytes_is_an_entry_of_the_day_or_nothing(random: Vec<u8>, foreign in damaged("values"), at in 0usize..100, bit in 0u8..8) {
+            prop_assert!(Entry::parse(&random, date()).is_err());
             let mut ours = Entry::of_day(date()).json.into_bytes();
             ours[at] ^= 1 << bit;
-            for bytes in [random, foreign, ours] {
+            for bytes in [foreign, ours] {
                 if let Ok(entry) = Entry::parse(&bytes, date()) {
                     prop_assert_eq!(entry.date, date());
                 }

@@ -5,31 +5,30 @@ use proptest::prelude::*;
 use proptest::sample::{Index, select};
 use std::path::Path;
 
-/// One thing that happens to bytes.
+/// What happens to bytes at one place.
 #[derive(Debug, Clone)]
 enum Damage {
-    Flip(Index, u8),
-    Cut(Index),
-    Remove(Index),
-    Insert(Index, Vec<u8>),
+    Flip(u8),
+    Cut,
+    Remove,
+    Insert(Vec<u8>),
     /// What stands there, so many times more.
-    Repeat(Index, usize),
+    Repeat(usize),
 }
 
 impl Damage {
-    fn strike(self, bytes: &mut Vec<u8>) {
+    fn strike(self, bytes: &mut Vec<u8>, place: Index) {
         if bytes.is_empty() {
             return;
         }
-        let length = bytes.len();
+        let at = place.index(bytes.len());
         match self {
-            Damage::Flip(at, bit) => bytes[at.index(length)] ^= 1 << bit,
-            Damage::Cut(at) => bytes.truncate(at.index(length)),
-            Damage::Remove(at) => drop(bytes.remove(at.index(length))),
-            Damage::Insert(at, new) => drop(bytes.splice(at.index(length)..at.index(length), new)),
-            Damage::Repeat(at, times) => {
-                let at = at.index(length);
-                let part = bytes[at..length.min(at + 16)].repeat(times);
+            Damage::Flip(bit) => bytes[at] ^= 1 << bit,
+            Damage::Cut => bytes.truncate(at),
+            Damage::Remove => drop(bytes.remove(at)),
+            Damage::Insert(new) => drop(bytes.splice(at..at, new)),
+            Damage::Repeat(times) => {
+                let part = bytes[at..bytes.len().min(at + 16)].repeat(times);
                 bytes.splice(at..at, part);
             }
         }
@@ -38,11 +37,11 @@ impl Damage {
 
 fn damage() -> impl Strategy<Value = Damage> {
     prop_oneof![
-        4 => (any::<Index>(), 0u8..8).prop_map(|(at, bit)| Damage::Flip(at, bit)),
-        1 => any::<Index>().prop_map(Damage::Cut),
-        2 => any::<Index>().prop_map(Damage::Remove),
-        2 => (any::<Index>(), vec(any::<u8>(), 1..4)).prop_map(|(at, new)| Damage::Insert(at, new)),
-        1 => (any::<Index>(), 1usize..64).prop_map(|(at, times)| Damage::Repeat(at, times)),
+        4 => (0u8..8).prop_map(Damage::Flip),
+        1 => Just(Damage::Cut),
+        2 => Just(Damage::Remove),
+        2 => vec(any::<u8>(), 1..4).prop_map(Damage::Insert),
+        1 => (1usize..64).prop_map(Damage::Repeat),
     ]
 }
 
@@ -53,8 +52,8 @@ pub fn damaged(kind: &str) -> impl Strategy<Value = Vec<u8>> {
         folder.read_dir().unwrap().map(|file| std::fs::read(file.unwrap().path()).unwrap()).collect();
     // The order of a folder's files is not the same everywhere.
     seeds.sort();
-    (select(seeds), vec(damage(), 0..=6)).prop_map(|(mut bytes, damages)| {
-        damages.into_iter().for_each(|damage| damage.strike(&mut bytes));
+    (select(seeds), vec((damage(), any::<Index>()), 0..=6)).prop_map(|(mut bytes, damages)| {
+        damages.into_iter().for_each(|(damage, place)| damage.strike(&mut bytes, place));
         bytes
     })
 }
