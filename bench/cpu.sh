@@ -16,8 +16,8 @@ binaries=()
 while (($#)); do
   case $1 in
     --seconds)
-      seconds=${2:-}
-      [[ $seconds =~ ^[1-9][0-9]?$ ]] || usage_error "--seconds takes a number from 1 to 99"
+      need_number "$1" "${2:-}" 1 99
+      seconds=$2
       shift
       ;;
     -h | --help) show_help ;;

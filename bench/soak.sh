@@ -20,9 +20,14 @@ source "$ROOT/scripts/load.sh"
 minutes=30 rate=''
 while (($#)); do
   case $1 in
-    --minutes | --rate)
-      [[ ${2:-} =~ ^[1-9][0-9]{0,5}$ ]] || usage_error "$1 takes a number"
-      if [[ $1 == --minutes ]]; then minutes=$2; else rate=$2; fi
+    --minutes)
+      need_number "$1" "${2:-}" 2 1440
+      minutes=$2
+      shift
+      ;;
+    --rate)
+      need_number "$1" "${2:-}" 1 999999
+      rate=$2
       shift
       ;;
     -h | --help) show_help ;;
@@ -30,7 +35,6 @@ while (($#)); do
   esac
   shift
 done
-((minutes >= 2 && minutes <= 1440)) || usage_error "--minutes takes a number from 2 to 1440"
 
 need_docker
 need curl curl

@@ -22,7 +22,7 @@ seconds=8 replicas='1 2 8' connections='32 256'
 while (($#)); do
   case $1 in
     --seconds)
-      if ! [[ ${2:-} =~ ^[1-9][0-9]{0,2}$ ]] || (($2 < 2 || $2 > 120)); then usage_error "--seconds takes a number from 2 to 120"; fi
+      need_number "$1" "${2:-}" 2 120
       seconds=$2
       shift
       ;;

@@ -35,9 +35,14 @@ rate=300 seconds=4 json=false
 wanted=''
 while (($#)); do
   case $1 in
-    --rate | --seconds)
-      [[ ${2:-} =~ ^[1-9][0-9]{0,3}$ ]] || usage_error "$1 takes a number"
-      if [[ $1 == --rate ]]; then rate=$2; else seconds=$2; fi
+    --rate)
+      need_number "$1" "${2:-}" 10 5000
+      rate=$2
+      shift
+      ;;
+    --seconds)
+      need_number "$1" "${2:-}" 2 600
+      seconds=$2
       shift
       ;;
     --json) json=true ;;
@@ -54,8 +59,6 @@ while (($#)); do
   esac
   shift
 done
-((rate >= 10 && rate <= 5000)) || usage_error "--rate takes a number from 10 to 5000"
-((seconds >= 2 && seconds <= 600)) || usage_error "--seconds takes a number from 2 to 600"
 # With --json only that goes to standard output.
 exec 3>&1
 if $json; then exec 1>&2; fi
@@ -125,7 +128,8 @@ tidy() {
   trap - EXIT INT TERM
   [[ -z $load ]] || kill "$load" 2>/dev/null || true
   heal || true
-  ! $has_engine || close_engine || true
+  # Whoever runs inside it has not made it.
+  [[ -n ${MOOD_ENGINE:-} ]] || close_engine || true
   [[ $(replica_count) == "$before" ]] || scale_to "$before" || true
   rm -rf "$folder"
 }
@@ -176,7 +180,7 @@ need_stack
 need_oha
 before=$(replica_count)
 folder=$(temp_folder)
-missed=0 load='' rows='' HEALING='' skipped='' in_engine='' has_engine=false
+missed=0 load='' rows='' HEALING='' skipped='' elsewhere=''
 trap 'tidy' EXIT
 trap 'exit 130' INT TERM
 
@@ -195,7 +199,7 @@ for name in ${wanted:-$(experiments | cut -d '|' -f 1)}; do
   fi
   # Each harms the engine, or all that share its disk: in another one, when the rest is done.
   if [[ $name == *-engine && -z $ENGINE ]]; then
-    in_engine="$in_engine $name"
+    elsewhere="$elsewhere $name"
     continue
   fi
   IFS='|' read -r _ length about <<<"$(experiments | grep "^$name|")"
@@ -207,16 +211,15 @@ if [[ -n $ENGINE ]]; then
   printf '%s' "$rows" >"$ENGINE/rows"
   exit $missed
 fi
-if [[ -n $in_engine ]]; then
-  obstacle=$(engine_obstacle "$in_engine")
+if [[ -n $elsewhere ]]; then
+  obstacle=$(engine_obstacle)
   if [[ -n $obstacle ]]; then
-    warn "left out, since a second engine cannot be had:$in_engine: $obstacle"
-    skipped="$skipped$in_engine"
+    warn "left out, since a second engine cannot be had:$elsewhere: $obstacle"
+    skipped="$skipped$elsewhere"
   else
-    has_engine=true
     open_engine
     # shellcheck disable=SC2086
-    in_engine "$0" --rate "$rate" --seconds "$seconds" $in_engine || missed=$((missed + $?))
+    in_engine "$0" --rate "$rate" --seconds "$seconds" $elsewhere || missed=$((missed + $?))
     rows="$rows$(cat "$ENGINE/rows" 2>/dev/null || true)
 "
   fi

@@ -31,6 +31,12 @@ usage_error() {
   exit 2
 }
 
+# is_number TEXT LEAST MOST: whether it is a whole number, of six digits at most, between these.
+is_number() { [[ $1 =~ ^[1-9][0-9]{0,5}$ ]] && (($1 >= $2 && $1 <= $3)); }
+
+# need_number OPTION TEXT LEAST MOST: the user's mistake if it is none.
+need_number() { is_number "$2" "$3" "$4" || usage_error "$1 takes a number from $3 to $4"; }
+
 # env_value NAME: a value of the environment, else of .env.
 env_value() {
   if [[ -n ${!1+set} ]]; then printf '%s' "${!1}"; else sed -n "s/^$1=//p" "$ROOT/.env"; fi

@@ -84,7 +84,7 @@ check_neighbours() {
 readonly MAX_REPLICAS=1000
 
 # is_count TEXT: a number of replicas.
-is_count() { [[ $1 =~ ^[1-9][0-9]{0,3}$ ]] && (($1 <= MAX_REPLICAS)); }
+is_count() { is_number "$1" 1 "$MAX_REPLICAS"; }
 
 # expect_replicas N: tells Prometheus how many there should be, for the alert about fewer.
 expect_replicas() {

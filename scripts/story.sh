@@ -19,7 +19,7 @@ minutes=10 draw=false
 while (($#)); do
   case $1 in
     --minutes)
-      if [[ ! ${2:-} =~ ^[1-9][0-9]?$ ]] || (($2 < 2 || $2 > 60)); then usage_error "--minutes takes a number from 2 to 60"; fi
+      need_number "$1" "${2:-}" 2 60
       minutes=$2
       shift
       ;;
