@@ -10,7 +10,7 @@ ENGINE=${MOOD_ENGINE:-}
 engine_obstacle() {
   local tool
   if [[ $(uname -s) != Linux ]]; then echo "it takes Linux"; return; fi
-  if [[ $(id -u) != 0 ]]; then echo "it takes root: sudo $0 $*"; return; fi
+  if [[ $(id -u) != 0 ]]; then echo "it takes root (sudo $0)"; return; fi
   for tool in dockerd ip nsenter setsid; do
     if ! has $tool; then echo "$tool is missing: $(how_to_install docker.io iproute2 util-linux)"; return; fi
   done
@@ -22,7 +22,7 @@ start_engine() {
   setsid nsenter --net=/run/netns/$ENGINE_NAMESPACE dockerd --config-file "$ENGINE/empty.json" --data-root "$ENGINE/data" \
     --exec-root "/run/$ENGINE_NAMESPACE" --pidfile "$ENGINE/docker.pid" --host "unix://$ENGINE/docker.sock" \
     --storage-driver "$(cat "$ENGINE/driver")" >>"$ENGINE/log" 2>&1 &
-  wait_until 60 "the second engine answers" docker -H "unix://$ENGINE/docker.sock" info
+  wait_until 60 "the second engine answers" in_engine docker info
 }
 
 # stop_engine: as its service manager does.
@@ -51,7 +51,7 @@ open_engine() {
     image=$(env_value "$name")
     if [[ $name != BUILDER_IMAGE ]] && image_exists "$image"; then images[${#images[@]}]=$image; fi
   done < <(sed -n 's/^\([A-Z_]*_IMAGE\)=.*/\1/p' "$ROOT/.env")
-  docker save ${images[@]+"${images[@]}"} | docker -H "unix://$ENGINE/docker.sock" load >/dev/null
+  docker save ${images[@]+"${images[@]}"} | in_engine docker load >/dev/null
   in_engine "$ROOT/scripts/run.sh" --replicas "$REPLICAS" >>"$ENGINE/log" 2>&1 || {
     tail -n 5 "$ENGINE/log" >&2
     die "the stack does not start in a second engine (above is why)"

@@ -345,7 +345,7 @@ break_restart_engine() {
   time_of 30 is_back "$ran" >/dev/null
   measure "containers that are not what ran before" "$(printf '%s\n%s\n' "$ran" "$(docker ps -q --no-trunc)" | sort | uniq -u | wc -l | tr -d ' ')" 0
 }
-is_back() { (($(docker ps -q | wc -l) >= $(wc -l <<<"$1"))); }
+is_back() { [[ $(docker ps -q --no-trunc | sort) == "$1" ]]; }
 
 # --- The bounds ---
 

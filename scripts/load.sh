@@ -14,8 +14,8 @@ need_oha() {
   step "Compiling oha, the load generator (three to six minutes, once)"
   log=$(temp_folder)/oha.log
   # Its own profile optimizes across all crates, which takes twice as long and is no faster here.
-  export CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16
-  if ! busy "$log" cargo install oha --version "$OHA_VERSION" --locked --no-default-features --features rustls --root "$ROOT/target/tools"; then
+  if ! CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 busy "$log" \
+    cargo install oha --version "$OHA_VERSION" --locked --no-default-features --features rustls --root "$ROOT/target/tools"; then
     tail -n 5 "$log" >&2
     die "oha could not be compiled; all that was said is in $log"
   fi
