@@ -121,7 +121,10 @@ fn run(config: &Config, listener: (TcpListener, TcpListener), limits: config::Li
     let address = watched.local_addr().unwrap_or(config.listen);
     let refused = Arc::new(Refused::new(address.port()));
     if let Err(error) = os::wake_on_connections(&watched) {
-        log::warn!("new connections are looked at once a second only: {error}");
+        log::warn!("new connections are looked at every other second only: {error}");
+    }
+    if let Err(error) = logging::gather() {
+        return command::fail(1, &format!("cannot start: {error}"));
     }
     let started = Server::start(served, config.workers, Arc::clone(&app), Arc::clone(&refused));
     let (server, workers, accept_thread) = match started {
@@ -140,6 +143,7 @@ fn run(config: &Config, listener: (TcpListener, TcpListener), limits: config::Li
     drain(config, &guard, &app);
     server.stop(workers, Instant::now() + Duration::from_millis(200));
     log::info!("stopped");
+    logging::flush();
     // Dropped, it would connect to itself to end its accept thread; the process ends that one too.
     std::mem::forget(server);
     if failure.is_some() { ExitCode::from(1) } else { ExitCode::SUCCESS }
@@ -148,13 +152,17 @@ fn run(config: &Config, listener: (TcpListener, TcpListener), limits: config::Li
 /// Guards the connections until a signal comes (`None`) or something cannot be mended (the reason).
 fn watch(guard: &mut Guard, server: &Server) -> Option<String> {
     loop {
+        let looked_at = Instant::now();
         let look = guard.look();
         if let Some(reason) = server.fault().or(look.restart) {
             return Some(reason);
         }
-        // Whatever wakes the guard, more of the same may come in a moment: one look sees it all.
-        let pause = os::wait_for_stop(guard::PAUSE);
-        if pause == Event::Stop || os::wait_event(look.next.saturating_sub(guard::PAUSE)) == Event::Stop {
+        let event = match os::wait_event(look.next) {
+            // More of the same may come in a moment: one look sees it all.
+            Event::Wake => os::wait_for_stop(guard::PAUSE.saturating_sub(looked_at.elapsed())),
+            event => event,
+        };
+        if event == Event::Stop {
             return None;
         }
     }
@@ -175,6 +183,7 @@ fn drain(config: &Config, guard: &Guard, app: &App) {
         let left = config.drain.saturating_sub(elapsed).clamp(Duration::from_millis(5), Duration::from_millis(100));
         if os::wait_event(left) == Event::Stop {
             log::warn!("stopped by a second signal");
+            logging::flush();
             std::process::exit(130);
         }
     }
