@@ -44,7 +44,7 @@ pub const VARIABLES: [(&str, &str, &str); 12] = [
     ("REDIS_URL", "", "redis://[[user]:password@]host[:port][/db]; empty: the embedded store"),
     ("REDIS_POOL_SIZE", "2", "connections to Redis, 1 to 64"),
     ("REDIS_TIMEOUT_MS", "30", "the longest a Redis call may take, 5 to 100 ms"),
-    ("WORKERS", "2", "threads that answer requests, 1 to 64"),
+    ("WORKERS", "1", "threads that answer requests, 1 to 64"),
     ("MAX_CONNECTIONS", "512", "open connections; at the limit the idlest are closed, 16 to 10000"),
     ("IDLE_TIMEOUT_S", "75", "seconds a connection may stay idle, 1 to 3600"),
     ("REQUEST_TIMEOUT_S", "5", "seconds a request may take to arrive, 1 to 60"),

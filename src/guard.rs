@@ -2,7 +2,7 @@
 //!
 //! tiny_http has one thread a connection and no time-out anywhere, and it does not show its sockets. The guard looks
 //! at them from outside, through the kernel: at once when a connection or a large allocation is reported, often while
-//! a new connection has no answer yet, and otherwise once a second.
+//! a new connection has no answer yet, and otherwise once a second, or every other second while there is none.
 
 use crate::config::{self, Limits};
 use crate::lock::lock;
@@ -22,6 +22,8 @@ const SHORT: Duration = Duration::from_millis(10);
 /// While only connections that are older than `YOUNG` have no answer yet.
 const MIDDLE: Duration = Duration::from_millis(50);
 const LONG: Duration = Duration::from_secs(1);
+/// While there is no connection.
+const IDLE: Duration = Duration::from_secs(2);
 const YOUNG: Duration = Duration::from_secs(1);
 
 /// A connection has starved if its bytes stay unread over this many looks.
@@ -154,7 +156,11 @@ impl Guard {
         let stuck = dead + self.watched.values().filter(|watched| watched.outlived_its_end(now)).count();
         self.metrics.connections_open.set((live.len() + dead) as i64);
 
-        let mut next = if queued > 0 || self.is_full { SHORT } else { LONG };
+        let mut next = match (queued > 0 || self.is_full, connections.is_empty()) {
+            (true, _) => SHORT,
+            (false, true) => IDLE,
+            (false, false) => LONG,
+        };
         let mut starved = 0;
         for (peer, connection) in &live {
             let watched = self.watched.get_mut(peer).expect("every live connection is watched");

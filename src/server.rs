@@ -2,7 +2,7 @@
 
 use crate::guard::Refused;
 use crate::lock::lock;
-use crate::os;
+use crate::os::{self, Scheduling};
 use crate::routes::App;
 use crate::worker::{BATCH, Worker};
 use socket2::SockRef;
@@ -58,6 +58,19 @@ impl Server {
     /// # Errors
     /// A thread could not be started.
     pub fn start(
+        listener: TcpListener,
+        workers: usize,
+        app: Arc<App>,
+        refused: Arc<Refused>,
+    ) -> io::Result<(Arc<Server>, Vec<JoinHandle<()>>, u32)> {
+        // The threads of requests inherit it. The guard, on this one, is to see at once what they leave unbounded.
+        os::schedule(Scheduling::Yielding);
+        let started = Server::start_yielding(listener, workers, app, refused);
+        os::schedule(Scheduling::Prompt);
+        started
+    }
+
+    fn start_yielding(
         listener: TcpListener,
         workers: usize,
         app: Arc<App>,
