@@ -40,6 +40,7 @@ folder=$(temp_folder)
 trap 'rm -rf "$folder"' EXIT
 
 binary_of_image "$folder/mood" "$APP_TAG"
+limit=$(image_limit)
 size=$(docker image inspect -f '{{.Size}}' "$APP_TAG")
 # A program with an interpreter or a needed library is not static. `file` says the same where it is installed.
 if has file; then linkage=$(file -b "$folder/mood" | cut -d, -f1-4); else linkage='(file is not installed)'; fi
@@ -50,13 +51,13 @@ elif has shasum; then
 else
   digest='(sha256sum is not installed)'
 fi
-say "image    $APP_TAG, $(docker image inspect -f '{{.Os}}/{{.Architecture}}' "$APP_TAG"), $size bytes of at most $IMAGE_LIMIT"
+say "image    $APP_TAG, $(docker image inspect -f '{{.Os}}/{{.Architecture}}' "$APP_TAG"), $size bytes of at most $limit"
 say "binary   $linkage"
 say "sha256   $digest"
 say "user     $(docker image inspect -f '{{.Config.User}}' "$APP_TAG")"
 ! has file || [[ $linkage == *"statically linked"* ]] || die "the binary is not statically linked: $linkage"
-if ((size > IMAGE_LIMIT)); then
-  excess="the image has $((size - IMAGE_LIMIT)) bytes too many"
+if ((size > limit)); then
+  excess="the image has $((size - limit)) bytes too many"
   if grep -q "with the ready-made standard library" "$folder/mood"; then
     warn "$excess, since the standard library could not be built along"
   else

@@ -16,7 +16,8 @@ case ${TARGETARCH:-$(uname -m)} in
 esac
 
 static="-Ctarget-feature=+crt-static -Crelocation-model=static -Clink-arg=-static -Clink-arg=-no-pie"
-small="-Clink-arg=-Wl,-z,noseparate-code -Clink-arg=-Wl,-z,norelro -Clink-arg=-Wl,--build-id=none \
+# Data that followed the code on a page of its own would fill the rest of the code's last page with nothing.
+small="-Clink-arg=-Wl,-z,noseparate-code -Clink-arg=-Wl,-z,common-page-size=64 -Clink-arg=-Wl,-z,norelro -Clink-arg=-Wl,--build-id=none \
 -Cjump-tables=no -Zlocation-detail=none -Zfmt-debug=shallow"
 
 # For another architecture the official toolchain brings its own linker and libc.

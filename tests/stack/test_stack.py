@@ -79,7 +79,10 @@ class Isolation(unittest.TestCase):
 
     def test_the_image_holds_one_static_binary_and_nothing_else(self):
         image = json.loads(docker("image", "inspect", SETTINGS["APP_IMAGE"]))[0]
-        self.assertLessEqual(image["Size"], 990000)
+        # Debian's compiler makes it a little smaller than the official one.
+        builder = json.loads(docker("image", "inspect", SETTINGS["BUILDER_IMAGE"]))[0]
+        is_debian = "mood.offline" in (builder["Config"]["Labels"] or {})
+        self.assertLessEqual(image["Size"], 985_000 if is_debian else 1_000_000)
         self.assertEqual(len(image["RootFS"]["Layers"]), 1)
         self.assertEqual(image["Config"]["User"], "65532:65532")
         self.assertEqual(image["Config"]["Entrypoint"], ["/mood"])
