@@ -136,6 +136,62 @@ class Observed(unittest.TestCase):
         self.assertEqual(nginx[0]["remote"], app[0]["remote"])
         self.assertRegex(nginx[0]["upstream"], r"^[0-9.]+:5000$")
 
+    def test_every_answer_is_counted_once_and_has_one_line(self):
+        """Also those that no script counts: a user's 200 at the first try."""
+        name = f"counted-{time.time_ns()}"
+        mood, gif = fetch("/mood"), json.loads(fetch("/mood")[2])["gif"]
+        fetch(gif)
+        kinds = {
+            "/mood": (200, {}), "/nothing": (404, {}), "/health": (200, {}), gif: (200, {}),
+            "/mood?again": (304, {"If-None-Match": mood[1]["ETag"]}),
+        }
+
+        def counts():
+            answer = docker("exec", containers("nginx")[0]["Id"], "wget", "-q", "-O", "-", "http://127.0.0.1:8081/metrics")
+            return {labels: int(count) for labels, count in re.findall(r"^nginx_responses_total\{(.*)\} (\d+)$", answer, re.M)}
+
+        def settled():
+            first, second = counts(), counts()
+            return first if first == second else None
+
+        before = wait_for("nothing is under way", settled)
+        for number in range(100):
+            for path, (status, headers) in kinds.items():
+                answer = fetch(path, headers={"X-Request-Id": f"{name}-{number}-{status}", **headers})
+                self.assertEqual(answer[0], status, path)
+        after = wait_for("nothing is under way", settled)
+        grown = {labels: after[labels] - before.get(labels, 0) for labels in after if after[labels] != before.get(labels, 0)}
+        self.assertEqual(grown, {
+            'client="user",status="200"': 200, 'client="probe",status="200"': 100,
+            'client="user",status="404"': 100, 'client="user",status="304"': 100,
+        })
+
+        def lines():
+            text = docker("logs", "--tail", "2000", containers("nginx")[0]["Id"])
+            ours = [json.loads(line) for line in text.splitlines() if name in line]
+            return ours if len(ours) >= 500 else None
+
+        found = wait_for("all lines", lines, 10)
+        self.assertEqual(len({(line["request_id"], line["path"]) for line in found}), 500)
+        self.assertEqual(len(found), 500)
+
+    def test_nginx_writes_its_last_lines_before_it_ends(self):
+        name, nginx = f"last-{time.time_ns()}", containers("nginx")[0]["Id"]
+        for number in range(20):
+            fetch("/mood", headers={"X-Request-Id": f"{name}-{number}"})
+        docker("stop", nginx)
+        written = docker("logs", "--tail", "200", nginx).count(name)
+        docker("start", nginx)
+        wait_for("it is back", lambda: targets() and self.is_served())
+        self.assertEqual(written, 20)
+
+    @staticmethod
+    def is_served():
+        try:
+            return fetch("/mood")[0] == 200
+        except OSError:
+            return False
+
     def test_the_configurations_are_valid(self):
         docker("exec", containers("nginx")[0]["Id"], "nginx", "-t", "-q")
         checked = docker("exec", containers("prometheus")[0]["Id"], "promtool", "check", "config", "/etc/prometheus/prometheus.yml")
