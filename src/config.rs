@@ -36,10 +36,12 @@ pub struct Limits {
     pub idle: Duration,
     /// From a request's first byte to its last; and from connecting to the first byte, twice as long.
     pub request: Duration,
+    /// A connection that is older is to be left by its client; zero: it may grow as old as it likes.
+    pub age: Duration,
 }
 
 /// The table that `--help` and the README show: name, default, meaning.
-pub const VARIABLES: [(&str, &str, &str); 12] = [
+pub const VARIABLES: [(&str, &str, &str); 13] = [
     ("LISTEN_ADDR", "0.0.0.0:5000", "address and port to listen on"),
     ("REDIS_URL", "", "redis://[[user]:password@]host[:port][/db]; empty: the embedded store"),
     ("REDIS_POOL_SIZE", "2", "connections to Redis, 1 to 64"),
@@ -48,6 +50,7 @@ pub const VARIABLES: [(&str, &str, &str); 12] = [
     ("MAX_CONNECTIONS", "512", "open connections; at the limit the idlest are closed, 16 to 10000"),
     ("IDLE_TIMEOUT_S", "75", "seconds a connection may stay idle, 1 to 3600"),
     ("REQUEST_TIMEOUT_S", "5", "seconds a request may take to arrive, 1 to 60"),
+    ("MAX_CONNECTION_AGE_S", "0", "seconds after which a connection is ended with an answer, 0 (never) to 86400"),
     ("DRAIN_MS", "1000", "milliseconds to go on answering after SIGTERM, 0 to 1500"),
     ("LOG_LEVEL", "info", "off, error, warn, info, debug or trace"),
     ("MOOD_FAULTS", "off", "on: POST /faults makes this replica fail on purpose"),
@@ -71,6 +74,7 @@ impl Config {
                 connections: reader.number("MAX_CONNECTIONS", 16..=10_000) as usize,
                 idle: Duration::from_secs(reader.number("IDLE_TIMEOUT_S", 1..=3600)),
                 request: Duration::from_secs(reader.number("REQUEST_TIMEOUT_S", 1..=60)),
+                age: Duration::from_secs(reader.number("MAX_CONNECTION_AGE_S", 0..=86_400)),
             },
             drain: Duration::from_millis(reader.number("DRAIN_MS", 0..=1500)),
             log_level: reader.parse("LOG_LEVEL", "one of off, error, warn, info, debug, trace"),

@@ -11,7 +11,7 @@ use crate::os::{self, Connection, Traffic};
 use std::collections::HashMap;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
-use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -44,6 +44,25 @@ pub struct Refused {
     /// When each was refused. Few at any time, and gone with their connection.
     peers: Mutex<Vec<(SocketAddr, Instant)>>,
     count: AtomicUsize,
+}
+
+/// What the guard tells the workers: connections that grew older than they may. Their clients are asked to leave, so that
+/// replicas that came later get their share.
+#[derive(Default)]
+pub struct Aged {
+    peers: Mutex<Vec<SocketAddr>>,
+    is_any: AtomicBool,
+}
+
+impl Aged {
+    pub fn contains(&self, peer: SocketAddr) -> bool {
+        self.is_any.load(SeqCst) && lock(&self.peers).contains(&peer)
+    }
+
+    fn set(&self, peers: Vec<SocketAddr>) {
+        self.is_any.store(!peers.is_empty(), SeqCst);
+        *lock(&self.peers) = peers;
+    }
 }
 
 impl Refused {
@@ -86,6 +105,7 @@ pub struct Guard {
     address: SocketAddr,
     limits: Limits,
     refused: Arc<Refused>,
+    aged: Arc<Aged>,
     metrics: Arc<Metrics>,
     watched: HashMap<SocketAddr, Watched>,
     stuck_before: usize,
@@ -98,6 +118,8 @@ pub struct Guard {
 /// What is remembered of a connection between two looks.
 struct Watched {
     traffic: Traffic,
+    /// When it appeared.
+    opened: Instant,
     /// When it appeared or was last seen to send an answer.
     since: Instant,
     /// Bytes received before the requests that have no answer yet.
@@ -123,6 +145,7 @@ impl Guard {
         address: SocketAddr,
         limits: Limits,
         refused: Arc<Refused>,
+        aged: Arc<Aged>,
         metrics: Arc<Metrics>,
         accept_thread: u32,
     ) -> Guard {
@@ -132,6 +155,7 @@ impl Guard {
             address,
             limits,
             refused,
+            aged,
             metrics,
             watched: HashMap::new(),
             stuck_before: 0,
@@ -162,11 +186,15 @@ impl Guard {
             (false, false) => LONG,
         };
         let mut starved = 0;
+        let mut aged = Vec::new();
         for (peer, connection) in &live {
             let watched = self.watched.get_mut(peer).expect("every live connection is watched");
             if let Some(reason) = watched.fault(now, &self.limits) {
                 self.metrics.connection_closed(reason);
                 watched.shut(connection, now);
+            }
+            if !self.limits.age.is_zero() && now - watched.opened > self.limits.age {
+                aged.push(*peer);
             }
             if watched.has_answer || watched.shut_at.is_some() {
                 continue;
@@ -176,6 +204,7 @@ impl Guard {
             starved += usize::from(watched.unread_looks >= STARVED_LOOKS);
         }
         (0..starved).for_each(|_| self.nudge());
+        self.aged.set(aged);
         self.close_oversized(&live, now);
         self.make_room(&live, dead, now);
         self.refused.retain(|peer| live.contains_key(peer));
@@ -278,6 +307,7 @@ impl Watched {
     fn new(traffic: Traffic, now: Instant) -> Watched {
         Watched {
             traffic,
+            opened: now,
             since: now,
             received_before: 0,
             has_answer: traffic.sent > 0,
@@ -339,7 +369,8 @@ impl Watched {
 mod tests {
     use super::*;
 
-    const LIMITS: Limits = Limits { connections: 10, idle: Duration::from_secs(75), request: Duration::from_secs(5) };
+    const LIMITS: Limits =
+        Limits { connections: 10, idle: Duration::from_secs(75), request: Duration::from_secs(5), age: Duration::ZERO };
 
     fn traffic(received: u64, sent: u64) -> Traffic {
         Traffic { received, sent, peer_closed: false }

@@ -28,10 +28,7 @@ static FIRST_CAME: Condvar = Condvar::new();
 /// A logger was started before.
 pub fn start(level: LevelFilter) -> Result<LoggerHandle, flexi_logger::FlexiLoggerError> {
     // tiny_http and r2d2 have nothing to say to an operator below a warning that the metrics do not say better.
-    let spec = LogSpecification::builder()
-        .default(level.min(LevelFilter::Warn))
-        .module("mood", level)
-        .build();
+    let spec = LogSpecification::builder().default(level.min(LevelFilter::Warn)).module("mood", level).build();
     Logger::with(spec).log_to_stdout().write_mode(WriteMode::Direct).format(write_record).start()
 }
 

@@ -55,7 +55,7 @@ mod store;
 mod worker;
 
 use config::Config;
-use guard::{Guard, Refused};
+use guard::{Aged, Guard, Refused};
 use lock::lock;
 use metrics::Metrics;
 use os::Event;
@@ -120,18 +120,19 @@ fn run(config: &Config, listener: (TcpListener, TcpListener), limits: config::Li
     // Port 0 means any free one: what counts is the one that was given.
     let address = watched.local_addr().unwrap_or(config.listen);
     let refused = Arc::new(Refused::new(address.port()));
+    let aged = Arc::new(Aged::default());
     if let Err(error) = os::wake_on_connections(&watched) {
         log::warn!("new connections are looked at every other second only: {error}");
     }
     if let Err(error) = logging::gather() {
         return command::fail(1, &format!("cannot start: {error}"));
     }
-    let started = Server::start(served, config.workers, Arc::clone(&app), Arc::clone(&refused));
+    let started = Server::start(served, config.workers, Arc::clone(&app), Arc::clone(&refused), Arc::clone(&aged));
     let (server, workers, accept_thread) = match started {
         Ok(started) => started,
         Err(error) => return command::fail(1, &format!("cannot start: {error}")),
     };
-    let mut guard = Guard::new(watched, address, limits, refused, Arc::clone(&app.metrics), accept_thread);
+    let mut guard = Guard::new(watched, address, limits, refused, aged, Arc::clone(&app.metrics), accept_thread);
     let store = if config.redis.is_some() { "redis" } else { "embedded" };
     log::info!("listening on {address}, store {store}, version {} ({})", build::VERSION, build::COMMIT);
 

@@ -12,7 +12,8 @@ pub struct Context<'a> {
     pub request_id: &'a str,
     /// This replica's name.
     pub host: &'a str,
-    pub is_draining: bool,
+    /// Whether the client is asked to leave this connection.
+    pub ends: bool,
 }
 
 /// Writes head and body into `out`, which is cleared first.
@@ -34,7 +35,7 @@ pub fn write(out: &mut Vec<u8>, reply: &Reply, context: &Context, date: &str) {
         let _ = write!(out, "X-Cache: {}\r\n", cache.header());
     }
     out.extend_from_slice(match context.head.connection {
-        _ if context.head.refusal.is_some() || context.is_draining => b"Connection: close\r\n",
+        _ if context.head.refusal.is_some() || context.ends => b"Connection: close\r\n",
         Connection::Closes => b"Connection: close\r\n",
         Connection::StaysByRequest => b"Connection: keep-alive\r\n",
         Connection::Stays => b"",
@@ -92,7 +93,7 @@ mod tests {
     #[test]
     fn the_status_line_says_what_the_standard_says() {
         let head = Head::default();
-        let context = Context { method: Method::Get, head: &head, request_id: "a", host: "b", is_draining: false };
+        let context = Context { method: Method::Get, head: &head, request_id: "a", host: "b", ends: false };
         for expected in ["400 Bad Request", "404 Not Found", "405 Method Not Allowed", "413 Content Too Large"] {
             let mut out = Vec::new();
             let status = expected[..3].parse().unwrap();

@@ -1,6 +1,6 @@
 //! tiny_http: the listener, the life of the workers, and the drain.
 
-use crate::guard::Refused;
+use crate::guard::{Aged, Refused};
 use crate::lock::lock;
 use crate::os::{self, Scheduling};
 use crate::routes::App;
@@ -29,6 +29,7 @@ pub struct Server {
     http: tiny_http::Server,
     app: Arc<App>,
     refused: Arc<Refused>,
+    aged: Arc<Aged>,
     is_stopping: AtomicBool,
     /// Why no further request can be received.
     fault: Mutex<Option<String>>,
@@ -62,10 +63,11 @@ impl Server {
         workers: usize,
         app: Arc<App>,
         refused: Arc<Refused>,
+        aged: Arc<Aged>,
     ) -> io::Result<(Arc<Server>, Vec<JoinHandle<()>>, u32)> {
         // The threads of requests inherit it. The guard, on this one, is to see at once what they leave unbounded.
         os::schedule(Scheduling::Yielding);
-        let started = Server::start_yielding(listener, workers, app, refused);
+        let started = Server::start_yielding(listener, workers, app, refused, aged);
         os::schedule(Scheduling::Prompt);
         started
     }
@@ -75,13 +77,14 @@ impl Server {
         workers: usize,
         app: Arc<App>,
         refused: Arc<Refused>,
+        aged: Arc<Aged>,
     ) -> io::Result<(Arc<Server>, Vec<JoinHandle<()>>, u32)> {
         let before = os::threads();
         let http = tiny_http::Server::from_listener(listener, None).map_err(io::Error::other)?;
         // tiny_http starts this one first; it then starts others.
         let accept_thread = os::threads().into_iter().find(|thread| !before.contains(thread)).unwrap_or(0);
         let server =
-            Arc::new(Server { http, app, refused, is_stopping: AtomicBool::new(false), fault: Mutex::default() });
+            Arc::new(Server { http, app, refused, aged, is_stopping: AtomicBool::new(false), fault: Mutex::default() });
         let workers = (0..workers).map(|n| {
             let server = Arc::clone(&server);
             thread::Builder::new().name(format!("worker-{n}")).spawn(move || server.work())
@@ -102,14 +105,14 @@ impl Server {
         while workers.iter().any(|worker| !worker.is_finished()) && Instant::now() < deadline {
             thread::sleep(Duration::from_millis(1));
         }
-        let mut worker = Worker::new(&self.app, &self.refused);
+        let mut worker = Worker::new(&self.app, &self.refused, &self.aged);
         while let Ok(Some(request)) = self.http.try_recv() {
             worker.answer_batch(vec![request]);
         }
     }
 
     fn work(&self) {
-        let mut worker = Worker::new(&self.app, &self.refused);
+        let mut worker = Worker::new(&self.app, &self.refused, &self.aged);
         while !self.is_stopping.load(SeqCst) {
             match self.http.recv() {
                 Ok(first) => {

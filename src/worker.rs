@@ -3,7 +3,7 @@
 use crate::access_log::{self, Exchange};
 use crate::faults::Fault;
 use crate::flood::Flood;
-use crate::guard::Refused;
+use crate::guard::{Aged, Refused};
 use crate::head::{self, Head};
 use crate::logging;
 use crate::metrics::RequestSeries;
@@ -28,6 +28,7 @@ type SeriesKey = (Method, Route, u16);
 pub struct Worker<'a> {
     app: &'a App,
     refused: &'a Refused,
+    aged: &'a Aged,
     answer: Vec<u8>,
     lines: Vec<u8>,
     /// A few dozen at most: a list is searched as fast as a table.
@@ -37,10 +38,11 @@ pub struct Worker<'a> {
 }
 
 impl<'a> Worker<'a> {
-    pub fn new(app: &'a App, refused: &'a Refused) -> Worker<'a> {
+    pub fn new(app: &'a App, refused: &'a Refused, aged: &'a Aged) -> Worker<'a> {
         Worker {
             app,
             refused,
+            aged,
             answer: Vec::with_capacity(2048),
             lines: Vec::with_capacity(4096),
             series: Vec::new(),
@@ -158,8 +160,8 @@ impl<'a> Worker<'a> {
                 &own_id
             }
         };
-        let is_draining = app.draining.load(SeqCst);
-        let context = Context { method, head, request_id: id, host: &app.host, is_draining };
+        let ends = app.draining.load(SeqCst) || peer.is_some_and(|peer| self.aged.contains(peer));
+        let context = Context { method, head, request_id: id, host: &app.host, ends };
         response::write(&mut self.answer, &reply, &context, self.date.at(now));
         let exchange =
             Exchange { request: &request, route, reply: &reply, id, forwarded_for: head.forwarded_for, peer };

@@ -6,7 +6,7 @@ use std::io::{BufReader, Write};
 use std::net::TcpStream;
 use std::thread;
 use std::time::{Duration, Instant};
-use support::{Mood, read_answer};
+use support::{Mood, read_answer, read_whole_answer};
 
 /// Opens `count` connections at once, keeps them all, sends on each after `pause`, and gives the slowest answer.
 fn slowest_of(mood: &Mood, count: usize, pause: Duration) -> Duration {
@@ -88,5 +88,38 @@ fn http_1_0_and_connection_close_are_honoured() {
     for _ in 0..2 {
         kept.get_mut().write_all(b"GET /mood HTTP/1.0\r\nConnection: keep-alive\r\n\r\n").unwrap();
         assert_eq!(read_answer(&mut kept).unwrap().0, 200);
+    }
+}
+
+#[test]
+fn an_old_connection_is_ended_with_an_answer_and_a_young_one_is_kept() {
+    let mood = Mood::with(&[("MAX_CONNECTION_AGE_S", "2")]);
+    let began = Instant::now();
+    let mut old = BufReader::new(mood.connect());
+    let ask = |stream: &mut BufReader<TcpStream>| {
+        stream.get_mut().write_all(b"GET /mood HTTP/1.1\r\nHost: test\r\n\r\n").unwrap();
+        let (status, headers, _) = read_whole_answer(stream).unwrap();
+        assert_eq!(status, 200);
+        headers.iter().any(|header| header == "connection: close")
+    };
+    while !ask(&mut old) {
+        assert!(began.elapsed() < Duration::from_secs(5), "it is kept");
+        thread::sleep(Duration::from_millis(20));
+    }
+    assert!(began.elapsed() > Duration::from_secs(2), "{:?}", began.elapsed());
+    assert!(!ask(&mut BufReader::new(mood.connect())));
+    // Who does not leave is served all the same.
+    assert!(ask(&mut old));
+}
+
+#[test]
+fn without_a_limit_no_connection_is_too_old() {
+    let mood = Mood::start();
+    let mut stream = BufReader::new(mood.connect());
+    for _ in 0..30 {
+        stream.get_mut().write_all(b"GET /mood HTTP/1.1\r\nHost: test\r\n\r\n").unwrap();
+        let (_, headers, _) = read_whole_answer(&mut stream).unwrap();
+        assert!(headers.iter().all(|header| !header.starts_with("connection:")), "{headers:?}");
+        thread::sleep(Duration::from_millis(100));
     }
 }

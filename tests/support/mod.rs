@@ -279,24 +279,31 @@ pub fn read_all(stream: &mut TcpStream) -> String {
 
 /// Reads one answer of a kept connection: (status, body).
 pub fn read_answer(stream: &mut impl BufRead) -> std::io::Result<(u16, Vec<u8>)> {
+    read_whole_answer(stream).map(|(status, _, body)| (status, body))
+}
+
+/// Likewise: (status, header lines in small letters, body).
+pub fn read_whole_answer(stream: &mut impl BufRead) -> std::io::Result<(u16, Vec<String>, Vec<u8>)> {
     let mut line = String::new();
     stream.read_line(&mut line)?;
     let status = line.split(' ').nth(1).and_then(|status| status.parse().ok());
     let status = status.ok_or_else(|| std::io::Error::other(format!("not a status line: {line:?}")))?;
-    let mut length = 0;
+    let (mut length, mut headers) = (0, Vec::new());
     loop {
         line.clear();
         stream.read_line(&mut line)?;
         if line == "\r\n" || line.is_empty() {
             break;
         }
-        if let Some(value) = line.to_ascii_lowercase().strip_prefix("content-length:") {
+        let header = line.trim_end().to_ascii_lowercase();
+        if let Some(value) = header.strip_prefix("content-length:") {
             length = value.trim().parse().unwrap();
         }
+        headers.push(header);
     }
     let mut body = vec![0; length];
     stream.read_exact(&mut body)?;
-    Ok((status, body))
+    Ok((status, headers, body))
 }
 
 /// A running Redis without persistence.
