@@ -1,73 +1,20 @@
-//! Mood of the Day: a tiny web service that tells the mood of the day.
-//!
-//! - `main`      start-up and shut-down in the order they happen
-//! - `config`    environment → Config
-//! - `server`    tiny_http: the listener, the life of the workers, and the drain
-//! - `worker`    takes requests in batches, has each answered, sends the answers
-//! - `guard`     what tiny_http leaves unbounded: starved, idle, slow and stuck connections
-//! - `head`      what is read out of a request's head, and which requests are refused
-//! - `faults`    failing on purpose, for those who asked for it
-//! - `flood`     which connections send faster than anybody can answer
-//! - `routes`    request → Reply
-//! - `service`   the mood of today: clock, store and catalogue
-//! - `store`     the Redis store and the embedded one
-//! - `entry`     the day's mood as it is stored and answered
-//! - `mood`      the catalogue; date → mood
-//! - `gif`       mood → animated GIF
-//! - `page`      mood → HTML
-//! - `day`       time zone, today, its end
-//! - `metrics`   every metric; `process` those of the process
-//! - `response`  Reply → bytes; `access_log` Reply → log line
-//! - `logging`   JSON lines; `json` the strings in them
-//! - `command`   the command line: --help, --version, healthcheck
-//! - `lock`      locks that outlive a panic
-//! - `os`, `heap` system calls and the allocator's alarm; all `unsafe` is there
+//! Start-up and shut-down, in the order they happen. The modules are listed in `lib.rs`.
 
-mod access_log;
-mod build;
-mod command;
-mod config;
-#[cfg(test)]
-#[path = "../tests/support/corpus.rs"]
-mod corpus;
-mod day;
-mod entry;
-mod faults;
-mod flood;
-mod gif;
-mod guard;
-mod hash;
-mod head;
-mod heap;
-mod json;
-mod lock;
-mod logging;
-mod metrics;
-mod mood;
-mod os;
-mod page;
-mod process;
-mod response;
-mod routes;
-mod server;
-mod service;
-mod store;
-mod worker;
-
-use config::Config;
-use guard::{Aged, Guard, Refused};
-use lock::lock;
-use metrics::Metrics;
-use os::Event;
-use routes::App;
-use server::Server;
-use service::Service;
+use mood::config::{self, Config};
+use mood::guard::{self, Aged, Guard, Refused};
+use mood::lock::lock;
+use mood::metrics::Metrics;
+use mood::os::{self, Event};
+use mood::routes::App;
+use mood::server::{self, Server};
+use mood::service::Service;
+use mood::store::{Store, memory::MemoryStore, redis::RedisStore};
+use mood::{build, command, faults, heap, logging};
 use std::net::TcpListener;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
-use store::{Store, memory::MemoryStore, redis::RedisStore};
 
 #[global_allocator]
 static HEAP: heap::WatchedHeap = heap::WatchedHeap;

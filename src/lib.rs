@@ -1,0 +1,56 @@
+//! Mood of the Day: a tiny web service that tells the mood of the day.
+//!
+//! `main.rs` is start-up and shut-down, in the order they happen; everything else is here, so that `benches/` reaches it too.
+//!
+//! - `config`    environment → Config
+//! - `server`    tiny_http: the listener, the life of the workers, and the drain
+//! - `worker`    takes requests in batches, has each answered, sends the answers
+//! - `guard`     what tiny_http leaves unbounded: starved, idle, slow and stuck connections
+//! - `head`      what is read out of a request's head, and which requests are refused
+//! - `faults`    failing on purpose, for those who asked for it
+//! - `flood`     which connections send faster than anybody can answer
+//! - `routes`    request → Reply
+//! - `service`   the mood of today: clock, store and catalogue
+//! - `store`     the Redis store and the embedded one
+//! - `entry`     the day's mood as it is stored and answered
+//! - `mood`      the catalogue; date → mood
+//! - `gif`       mood → animated GIF
+//! - `page`      mood → HTML
+//! - `day`       time zone, today, its end
+//! - `metrics`   every metric; `process` those of the process
+//! - `response`  Reply → bytes; `access_log` Reply → log line
+//! - `logging`   JSON lines; `json` the strings in them
+//! - `command`   the command line: --help, --version, healthcheck
+//! - `lock`      locks that outlive a panic
+//! - `os`, `heap` system calls and the allocator's alarm; all `unsafe` is there
+
+pub mod access_log;
+pub mod build;
+pub mod command;
+pub mod config;
+#[cfg(test)]
+#[path = "../tests/support/corpus.rs"]
+mod corpus;
+pub mod day;
+pub mod entry;
+pub mod faults;
+pub mod flood;
+pub mod gif;
+pub mod guard;
+pub mod hash;
+pub mod head;
+pub mod heap;
+pub mod json;
+pub mod lock;
+pub mod logging;
+pub mod metrics;
+pub mod mood;
+pub mod os;
+pub mod page;
+pub mod process;
+pub mod response;
+pub mod routes;
+pub mod server;
+pub mod service;
+pub mod store;
+pub mod worker;
