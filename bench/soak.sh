@@ -6,7 +6,7 @@
 #   --rate N      requests a second (default: half of what one minute at full speed gives)
 #   --help        this text
 #
-# The stack must run, with the limits of nginx.conf as high as the rate wants them. Samples come from Prometheus. Flat: the median of
+# It starts a stack of its own beside any other, with the limits of one client lifted, and stops it. Samples come from Prometheus. Flat: the median of
 # the last quarter is at most a tenth (and at least one) above that of the second; the first is warm-up. Exits with the number that
 # were not.
 
@@ -16,6 +16,8 @@ source "$(dirname "$0")/../scripts/lib.sh"
 source "$ROOT/scripts/stack.sh"
 # shellcheck source=scripts/load.sh
 source "$ROOT/scripts/load.sh"
+# shellcheck source=bench/unlimited.sh
+source "$ROOT/bench/unlimited.sh"
 
 minutes=30 rate=''
 while (($#)); do
@@ -38,10 +40,9 @@ done
 
 need_docker
 need curl curl
-need_stack
 need_oha
 folder=$(temp_folder)
-trap 'rm -rf "$folder"' EXIT
+start_unlimited_stack 3
 
 # median EXPRESSION FROM TO: of all its samples between two times, over all series.
 median() {
@@ -84,4 +85,5 @@ connections to Redis|redis_connected_clients{job="redis"}
 memory of Redis, bytes|redis_memory_used_bytes{job="redis"}
 LIST
 ((failed == 0)) || warn "$failed requests failed"
+rm -rf "$folder"
 exit $((grown + (failed > 0)))

@@ -17,6 +17,8 @@ source "$(dirname "$0")/../scripts/lib.sh"
 source "$ROOT/scripts/stack.sh"
 # shellcheck source=scripts/load.sh
 source "$ROOT/scripts/load.sh"
+# shellcheck source=bench/unlimited.sh
+source "$ROOT/bench/unlimited.sh"
 
 seconds=8 replicas='1 2 8' connections='32 256'
 while (($#)); do
@@ -41,24 +43,7 @@ done
 need_docker
 need_oha
 
-export COMPOSE_PROJECT_NAME=mood-bench COMPOSE_PROFILES='' COMPOSE_FILE=compose.yaml:target/bench/compose.yaml
-export HTTP_PORT=18180 PROMETHEUS_PORT=19190 GRAFANA_PORT=13100 ALERTMANAGER_PORT=19193
 folder=$(temp_folder)
-end() {
-  "$ROOT/scripts/stop.sh" >/dev/null 2>&1 || true
-  rm -rf "$folder"
-}
-trap end EXIT
-trap 'exit 130' INT TERM
-
-mkdir -p "$ROOT/target/bench"
-# The same but for the limits of one client.
-sed -e 's|rate=1000r/s|rate=1000000r/s|' -e 's|limit_conn  .*clients 512;|limit_conn clients 4096;|' "$ROOT/nginx.conf" >"$ROOT/target/bench/nginx.conf"
-cat >"$ROOT/target/bench/compose.yaml" <<'EOF'
-services:
-  nginx:
-    volumes: ["./target/bench/nginx.conf:/etc/nginx/nginx.conf:ro"]
-EOF
 
 # cpu_times: `name ticks` of the processes that take part, in hundredths of a second since they began.
 cpu_times() {
@@ -71,9 +56,7 @@ cpu_times() {
     END { for (name in ticks) print name, ticks[name] }'
 }
 
-step "Starting a stack of its own"
-"$ROOT/scripts/run.sh" --replicas "${replicas%% *}" >/dev/null
-
+start_unlimited_stack "${replicas%% *}"
 printf '%8s %6s %10s %8s %8s  %7s %7s %7s %8s %7s %7s  %7s\n' \
   replicas conns requests/s 'p50 ms' 'p99 ms' nginx mood redis dockerd shim sum proxy
 for count in $replicas; do
@@ -96,3 +79,4 @@ for count in $replicas; do
       }' "$folder/before" "$folder/after"
   done
 done
+rm -rf "$folder"

@@ -62,6 +62,19 @@ need() {
   has "$1" || die "$1 is missing: $(how_to_install "$2")"
 }
 
+# python_tools NAME PACKAGE…: the path of a Python that has these packages, in an environment of its own, made anew when the list
+# changes.
+python_tools() {
+  local folder=$ROOT/target/python/$1
+  shift
+  if [[ $(cat "$folder/packages" 2>/dev/null) != "$*" ]]; then
+    rm -rf "$folder"
+    python3 -m venv "$folder" && "$folder/bin/python" -m pip -q --disable-pip-version-check install "$@" >&2 || return
+    printf '%s' "$*" >"$folder/packages"
+  fi
+  printf '%s' "$folder/bin/python"
+}
+
 # show_help: prints the comment at the top of the script that was called.
 show_help() {
   awk 'NR > 1 { if (!/^#/) exit; sub(/^# ?/, ""); print }' "$0"

@@ -32,7 +32,7 @@ if $purge; then
   step "Removing the images that were built here"
   # Those that were made from others first.
   ours=$({
-    for label in mood.source mood.stage $OFFLINE_LABEL; do docker images -q --filter label="$label"; done
+    for label in mood.source mood.stage mood.bench $OFFLINE_LABEL; do docker images -q --filter label="$label"; done
     docker images -q $OFFLINE_BASE
     docker images -q $OFFLINE_BUILDER_BASE
   } | awk '!seen[$0]++')
