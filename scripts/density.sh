@@ -12,8 +12,8 @@
 #   --wall N          starts N replicas behind one Nginx, asks until each has answered, and stops them: up to 1000
 #   --help            this text
 #
-# Needs Linux, root, Docker, redis-server and Python 3. Load goes to loopback and to its own containers alone. Half of the runs of
-# a noisy machine lie further from the truth than the medians: compare the ratios, in brackets.
+# Needs Linux, root, Docker, redis-server and Python 3. Load goes to loopback and to its own containers alone. Machines are noisy:
+# compare the ratios to ours, in brackets.
 
 # shellcheck source=scripts/lib.sh
 source "$(dirname "$0")/lib.sh"
@@ -92,24 +92,28 @@ answered() {
   done
 }
 
+are_healthy() { (($(containers app --filter health=healthy | wc -l) == wall)); }
+
 raise_wall() {
-  local folder began healthy before
+  local folder began started healthy before
   # shellcheck source=bench/unlimited.sh
   source "$ROOT/bench/unlimited.sh"
   folder=$(temp_folder)
   check_host "$wall"
-  # A check is an exec of 55 ms of CPU: as seldom as the engine allows it to be useful.
-  export APP_HEALTH_INTERVAL=300s
   start_unlimited_stack 1
+  # A check is an exec of 55 ms of CPU: so seldom that all of them together leave most of a core.
+  export APP_HEALTH_INTERVAL=$((5 + wall / 10))s
   before=$(awk '/^MemAvailable/ { print $2 }' /proc/meminfo)
   began=$SECONDS
   step "Starting $wall replicas"
   busy - "$ROOT/scripts/scale.sh" "$wall" >"$folder/scale.log"
+  started=$((SECONDS - began))
+  busy - wait_until 600 "all replicas are healthy" are_healthy
   healthy=$((SECONDS - began))
   step "Asking until each has answered"
   answered "$folder/names"
   sort "$folder/names" | uniq -c | awk '$2 != "failed" { print $1 }' | sort -n >"$folder/spread"
-  say "replicas        $wall, all started after $healthy s"
+  say "replicas        $wall, all started after $started s, all healthy after $healthy s (checked every ${APP_HEALTH_INTERVAL%s} s)"
   say "answered        $(wc -l <"$folder/spread" | tr -d ' ') of $wall, $(grep -c '^failed$' "$folder/names" || true) failed of $(wc -l <"$folder/names" | tr -d ' ') requests"
   say "spread          least $(head -n 1 "$folder/spread"), median $(awk '{ v[NR] = $1 } END { print v[int((NR + 1) / 2)] }' "$folder/spread"), most $(tail -n 1 "$folder/spread") requests a replica"
   awk -v before="$before" -v replicas="$wall" '/^MemAvailable/ {
