@@ -151,14 +151,16 @@ chosen_peers() {
 }
 
 compare() {
-  local name services=()
+  local name services
   [[ $(id -u) == 0 ]] || die "reading what others' processes cost needs root: sudo $0"
   need redis-server redis-server
   need python3 python3
   image_exists "$(peer_image ours)" || "$ROOT/scripts/build.sh"
-  for name in ours $(chosen_peers); do
-    case " ours $WRITTEN_PEERS " in
-      *" $name "*) [[ $name == ours ]] || build_peer "$name" ;;
+  services=("ours=$(peer_image ours)")
+  root_of ours "$(peer_image ours)"
+  for name in $(chosen_peers); do
+    case " $WRITTEN_PEERS " in
+      *" $name "*) build_peer "$name" ;;
       *)
         case " $READY_PEERS " in *" $name "*) ;; *) usage_error "there is no peer '$name'" ;; esac
         have_official "$(peer_image "$name")" || die "$PULL_SENTENCE"
