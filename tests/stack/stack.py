@@ -14,12 +14,13 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def _defaults():
+def defaults():
+    """What .env says, whatever the environment does."""
     lines = (ROOT / ".env").read_text().splitlines()
     return dict(line.split("=", 1) for line in lines if "=" in line and not line.startswith("#"))
 
 
-SETTINGS = {name: os.environ.get(name, value) for name, value in _defaults().items()}
+SETTINGS = {name: os.environ.get(name, value) for name, value in defaults().items()}
 PROJECT = SETTINGS["COMPOSE_PROJECT_NAME"]
 PORT = int(SETTINGS["HTTP_PORT"])
 URL = f"http://localhost:{PORT}"

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import kubernetes_validate
 import yaml
-from stack import ROOT, SETTINGS, docker
+from stack import ROOT, defaults, docker
 
 FOLDER = ROOT / "deploy/kubernetes"
 VERSIONS = ("1.34", "1.36")
@@ -61,8 +61,8 @@ def container(objects, deployment, name):
 
 
 def compose_service(name):
-    """A service of compose.yaml, its variables put in."""
-    text = re.sub(r"\$\{([A-Z_]+)\}", lambda match: SETTINGS[match[1]], (ROOT / "compose.yaml").read_text())
+    """A service of compose.yaml, its variables put in as .env has them."""
+    text = re.sub(r"\$\{([A-Z_]+)\}", lambda match: defaults()[match[1]], (ROOT / "compose.yaml").read_text())
     return yaml.safe_load(text)["services"][name]
 
 
