@@ -60,7 +60,7 @@ class Written(unittest.TestCase):
 
     def test_what_probes_ask_is_the_same_everywhere(self):
         probes = r"health|livez|readyz|metrics|version"
-        self.assertIn(rf"/^\/({probes})$/", (ROOT / "nginx.js").read_text())
+        self.assertIn(rf'"~^/({probes})$" probe;', (ROOT / "nginx.conf").read_text())
         left_out = "|".join("/" + probe for probe in probes.split("|"))
         for name in ("alerts.yml", "grafana/dashboards/mood-app-nginx-redis.json"):
             found = set(re.findall(r'path!~\\?"([^"\\]*)', (ROOT / name).read_text()))

@@ -46,7 +46,11 @@ class Chaos(unittest.TestCase):
         def is_paused():
             return docker("inspect", "-f", "{{.State.Paused}}", redis) == "true"
 
-        process = subprocess.Popen([ROOT / "scripts/chaos.sh", "pause-redis"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+        process = subprocess.Popen(
+            [ROOT / "scripts/chaos.sh", "pause-redis"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
+            # Whoever runs the tests in the background has it ignored, and then bash cannot but ignore it too.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        )
         try:
             wait_for("Redis is paused", is_paused, 60)
             # Past the command itself, into the ten seconds that it lasts.
