@@ -41,9 +41,10 @@ pub struct Limits {
 }
 
 /// The table that `--help` and the README show: name, default, meaning.
-pub const VARIABLES: [(&str, &str, &str); 13] = [
+pub const VARIABLES: [(&str, &str, &str); 14] = [
     ("LISTEN_ADDR", "0.0.0.0:5000", "address and port to listen on"),
     ("REDIS_URL", "", "redis://[[user]:password@]host[:port][/db]; empty: the embedded store"),
+    ("REDIS_URL_FILE", "", "a file that holds REDIS_URL, as secrets are mounted; takes its place"),
     ("REDIS_POOL_SIZE", "2", "connections to Redis, 1 to 64"),
     ("REDIS_TIMEOUT_MS", "30", "the longest a Redis call may take, 5 to 100 ms"),
     ("WORKERS", "1", "threads that answer requests, 1 to 64"),
@@ -123,7 +124,15 @@ impl<G: Fn(&str) -> Option<String>> Reader<G> {
     }
 
     fn redis_client(&mut self) -> Option<Client> {
-        let url = self.text("REDIS_URL");
+        let file = self.text("REDIS_URL_FILE");
+        let url = match std::fs::read_to_string(&file) {
+            Ok(content) => content.trim_end().to_owned(),
+            Err(_) if file.is_empty() => self.text("REDIS_URL"),
+            Err(error) => {
+                self.mistakes.push(mistake("REDIS_URL_FILE", &file, &format!("a file that can be read ({error})")));
+                return None;
+            }
+        };
         if url.is_empty() {
             return None;
         }
@@ -235,6 +244,17 @@ mod tests {
         let mistakes = mistakes.unwrap_err();
         assert_eq!(mistakes.len(), 4);
         assert!(mistakes.iter().any(|m| m == r#"WORKERS="0" is not allowed: it must be a whole number from 1 to 64"#));
+    }
+
+    #[test]
+    fn a_url_is_read_from_its_file_or_the_file_is_named() {
+        let file = std::env::temp_dir().join(format!("mood-redis-url-{}", std::process::id()));
+        std::fs::write(&file, "redis://:secret@host:6379\n").unwrap();
+        let config = read(&[("REDIS_URL", "redis://other"), ("REDIS_URL_FILE", file.to_str().unwrap())]);
+        std::fs::remove_file(&file).unwrap();
+        assert_eq!(config.unwrap().redis.unwrap().get_connection_info().addr().to_string(), "host:6379");
+        let mistakes = read(&[("REDIS_URL_FILE", "/nothing/here")]).unwrap_err();
+        assert!(mistakes.len() == 1 && mistakes[0].starts_with("REDIS_URL_FILE=\"/nothing/here\""), "{mistakes:?}");
     }
 
     proptest::proptest! {
