@@ -338,7 +338,7 @@ configuration_lints() {
   "$tools/yamllint" --strict . || status=1
   "$tools/check-jsonschema" --builtin-schema vendor.github-workflows .github/workflows/*.yml || status=1
   "$tools/check-jsonschema" --builtin-schema vendor.dependabot .github/dependabot.yml || status=1
-  "$tools/check-jsonschema" --builtin-schema vendor.compose-spec compose.yaml || status=1
+  "$tools/check-jsonschema" --builtin-schema vendor.compose-spec compose.yaml deploy/swarm/stack.yaml || status=1
   "$tools/zizmor" --offline --no-progress --quiet .github || status=1
   # shellcheck disable=SC2046
   "$tools/hadolint" $(git ls-files '*Dockerfile*') || status=1

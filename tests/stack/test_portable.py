@@ -10,7 +10,7 @@ from pathlib import Path
 from stack import ROOT, SETTINGS, containers, script
 
 # What users run, and what that sources. The rest may need Linux: test.sh, and debian.sh beyond its first checks.
-SCRIPTS = ["run", "scale", "smoke", "stop", "story", "build", "lib", "stack", "images", "pull", "debian", "versions", "chaos", "experiments", "engine", "load", "density"]
+SCRIPTS = ["run", "scale", "smoke", "stop", "story", "build", "lib", "stack", "images", "pull", "debian", "versions", "chaos", "experiments", "engine", "load", "density", "swarm", "swarm_lab"]
 
 # What bash's own list of changes (CHANGES, NEWS) says is newer than 3.2.
 NEWER = {

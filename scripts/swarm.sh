@@ -1,0 +1,194 @@
+#!/usr/bin/env bash
+# Runs the stack on Docker Swarm: replicas on all nodes, Nginx on each.
+#
+# Usage: scripts/swarm.sh [--lab] [COMMAND]
+#   up             deploys the stack, or what changed of it (the default)
+#   status         nodes, services, and where the replicas run
+#   scale N        so many replicas, 1 to 1000
+#   update IMAGE   another image of the app, one replica after the other; taken back if it does not get well
+#   drain NODE     moves what runs on a node to others, for work on it; scripts/swarm.sh join NODE takes it in again
+#   join NODE      lets a drained node have replicas again
+#   down           removes the stack and its secrets; the Swarm stays
+#   --lab          on a Swarm of three nodes on this machine, each a Docker engine in a container: `up` makes it, `down` removes it
+#   --help         this text
+#
+# Without --lab it talks to the Swarm of the current Docker context, whose nodes must be able to pull the images:
+# APP_IMAGE=registry/name:tag scripts/swarm.sh. The password of Redis is made at the first `up` and kept as secrets.
+
+# shellcheck source=scripts/lib.sh
+source "$(dirname "$0")/lib.sh"
+# shellcheck source=scripts/images.sh
+source "$ROOT/scripts/images.sh"
+# shellcheck source=scripts/stack.sh
+source "$ROOT/scripts/stack.sh"
+# shellcheck source=scripts/swarm_lab.sh
+source "$ROOT/scripts/swarm_lab.sh"
+
+lab=false command='' argument=''
+while (($#)); do
+  case $1 in
+    --lab) lab=true ;;
+    -h | --help) show_help ;;
+    up | status | down)
+      [[ -z $command ]] || usage_error "one command at a time"
+      command=$1
+      ;;
+    scale | update | drain | join)
+      [[ -z $command ]] || usage_error "one command at a time"
+      command=$1 argument=${2:-}
+      [[ -n $argument ]] || usage_error "$1 of what?"
+      shift
+      ;;
+    *) usage_error "unknown argument '$1'" ;;
+  esac
+  shift
+done
+[[ $command != scale ]] || is_count "$argument" || usage_error "scale takes a number from 1 to $MAX_REPLICAS"
+
+# swarm ARGUMENTS…: docker, on a manager of the Swarm.
+swarm() { if $lab; then in_node "$(lab_manager)" docker "$@"; else docker "$@"; fi; }
+
+need_swarm() {
+  need_docker
+  if $lab; then
+    [[ -n $(lab_manager) ]] || die "the lab does not run: scripts/swarm.sh --lab up"
+  elif [[ $(docker info -f '{{.Swarm.ControlAvailable}}') != true ]]; then
+    die "this engine manages no Swarm: docker swarm init, or scripts/swarm.sh --lab for one to try"
+  fi
+}
+
+is_deployed() { swarm service inspect mood_app >/dev/null 2>&1; }
+need_stack_there() { is_deployed || die "the stack is not deployed: scripts/swarm.sh$(! $lab || printf ' --lab') up"; }
+
+# secret NAME: of stdin.
+secret() { swarm secret create "$1" - >/dev/null; }
+
+# make_secrets: the password once, in the form that each of its readers wants.
+make_secrets() {
+  local password
+  ! swarm secret inspect mood-redis-password >/dev/null 2>&1 || return 0
+  password=$(od -An -N24 -tx1 /dev/urandom | tr -d ' \n')
+  printf '%s' "$password" | secret mood-redis-password
+  printf 'redis://:%s@redis:6379' "$password" | secret mood-redis-url
+  printf '{"redis://redis:6379":"%s"}' "$password" | secret mood-redis-passwords.json
+}
+
+# configuration FOLDER: the files that the services get, as Swarm wants them: Nginx' inner port is reached by other containers
+# alone, since it is not published; and there are many Nginxes.
+configuration() {
+  sed -e '/listen 127\.0\.0\.1:8081;/d' -e '/listen nginx-on-observability:8081;/d' \
+    -e 's/listen nginx-on-backend:8081;/listen 8081;/' "$ROOT/nginx.conf" >"$1/nginx.conf"
+  awk '
+    /job_name: nginx-responses/ { print; print "    dns_sd_configs:"; print "      - {names: [nginx], type: A, port: 8081, refresh_interval: 5s}"; skip = 2; next }
+    /job_name: nginx$/ { skip = 4; next }
+    skip > 0 && /static_configs|targets/ { skip--; next }
+    { print }' "$ROOT/prometheus.yml" >"$1/prometheus.yml"
+  # Each Nginx is asked itself, by nginx.js: an exporter would reach any one of them.
+  sed 's/nginx_up{job="nginx"}/up{job="nginx-responses"}/g' "$ROOT/alerts.yml" >"$1/alerts.yml"
+  cp "$ROOT/nginx.js" "$ROOT/deploy/swarm/stack.yaml" "$1"
+}
+
+# replicas: as many as there are, or three.
+replicas() { if is_deployed; then swarm service inspect -f '{{.Spec.Mode.Replicated.Replicas}}' mood_app; else echo 3; fi; }
+
+deploy() {
+  local folder name variables
+  folder=$(temp_folder)
+  configuration "$folder"
+  variables=("MOOD_REPLICAS=$(replicas)" "MOOD_CONFIG=$(cat "$folder"/* | cksum | cut -d' ' -f1)")
+  for name in APP_IMAGE NGINX_IMAGE REDIS_IMAGE REDIS_EXPORTER_IMAGE PROMETHEUS_IMAGE HTTP_PORT MOOD_TZ MOOD_LOG_LEVEL MOOD_FAULTS RUNBOOK_URL; do
+    variables+=("$name=$(env_value "$name")")
+  done
+  step "Deploying"
+  if $lab; then
+    tar -C "$folder" -cf - . | in_node "$(lab_manager)" sh -c 'rm -rf /deploy && mkdir /deploy && tar -xf - -C /deploy'
+    in_node "$(lab_manager)" env "${variables[@]}" MOOD_FILES=/deploy docker stack deploy --detach=true --resolve-image never --prune -c /deploy/stack.yaml mood >/dev/null
+  else
+    env "${variables[@]}" "MOOD_FILES=$folder" docker stack deploy --with-registry-auth --prune -c "$folder/stack.yaml" mood >/dev/null
+  fi
+  rm -rf "$folder"
+  settled
+}
+
+# settled: waits until every service has as many tasks as it should have.
+settled() {
+  # What a change moves is counted a moment later.
+  sleep 3
+  busy - wait_until 300 "all services run (scripts/swarm.sh status)" are_settled
+}
+are_settled() {
+  swarm service ls --format '{{.Name}} {{.Replicas}}' |
+    awk '/^mood_/ { found++; split($2, count, "/"); if (count[1] != count[2] || count[2] == 0) wrong++ } END { exit !(found && !wrong) }'
+}
+
+status() {
+  swarm node ls
+  say ''
+  swarm service ls
+  say ''
+  # Of the replicas that run or are about to, each with its node.
+  swarm service ps -f desired-state=running --format '{{.Node}} {{.CurrentState}}' mood_app | awk '
+    { count[$1]++ } $2 == "Running" { running[$1]++ }
+    END { for (node in count) printf "%-24s %d of %d replicas run\n", node, running[node], count[node] }' | sort
+}
+
+# update IMAGE: follows the update to its end.
+update() {
+  local state
+  if [[ $(swarm service inspect -f '{{.Spec.TaskTemplate.ContainerSpec.Image}}' mood_app) == "$1" ]]; then
+    say "it runs $1 already"
+    return
+  fi
+  ! $lab || lab_load "$1"
+  step "Updating to $1"
+  if $lab; then swarm service update -d --no-resolve-image --image "$1" mood_app >/dev/null; else swarm service update -d --with-registry-auth --image "$1" mood_app >/dev/null; fi
+  busy - wait_until 600 "the update ends" update_ended
+  state=$(update_state)
+  [[ $state == completed ]] || die "the update was taken back, since its replicas did not get well ($state): docker service ps mood_app tells why"
+  say "updated"
+}
+update_state() { swarm service inspect -f '{{if .UpdateStatus}}{{.UpdateStatus.State}}{{end}}' mood_app; }
+update_ended() { case $(update_state) in completed | rollback_completed | paused | rollback_paused) ;; *) return 1 ;; esac; }
+
+case ${command:-up} in
+  up)
+    need_docker
+    if $lab; then lab_up; else need_swarm; fi
+    make_secrets
+    deploy
+    status
+    if $lab; then lab_addresses; fi
+    ;;
+  down)
+    need_swarm
+    step "Removing the stack"
+    if $lab; then
+      lab_down
+    else
+      docker stack rm mood >/dev/null
+      wait_until 60 "its services are gone" eval '! is_deployed'
+      docker secret rm mood-redis-password mood-redis-url mood-redis-passwords.json >/dev/null
+    fi
+    say "removed"
+    ;;
+  *)
+    need_swarm
+    need_stack_there
+    case $command in
+      status) status ;;
+      scale)
+        swarm service scale -d "mood_app=$argument" >/dev/null
+        settled
+        status
+        ;;
+      update) update "$argument" ;;
+      drain | join)
+        availability=active
+        [[ $command == join ]] || availability=drain
+        swarm node update --availability "$availability" "$argument" >/dev/null || die "there is no node '$argument': scripts/swarm.sh status"
+        settled
+        status
+        ;;
+    esac
+    ;;
+esac
