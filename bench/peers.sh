@@ -37,28 +37,27 @@ debian_peer() {
   arguments+=(--network none)
   case $1 in
     axum)
-      peer_base mood-bench-distroless extract base-files,libc6,libgcc-s1,ca-certificates,tzdata
+      peer_base mood-bench-distroless base-files,libc6,libgcc-s1,ca-certificates,tzdata extract
       (cd "$2" && cargo vendor --quiet --locked --versioned-dirs >/dev/null)
       mkdir "$2/.cargo"
       sed 's|"/vendor"|"vendor"|' "$ROOT/offline/cargo-config.toml" >"$2/.cargo/config.toml"
       arguments+=(--build-arg "BUILDER=$OFFLINE_BUILDER_BASE" --build-arg BASE=mood-bench-distroless)
       ;;
     go)
-      peer_base mood-bench-golang minbase golang-go,golang-github-redis-go-redis-dev,golang-github-prometheus-client-golang-dev
+      peer_base mood-bench-golang golang-go,golang-github-redis-go-redis-dev,golang-github-prometheus-client-golang-dev
       arguments+=(--build-arg BUILDER=mood-bench-golang)
       ;;
     flask)
-      peer_base mood-bench-python minbase python3-flask,gunicorn,python3-redis,python3-prometheus-client
+      peer_base mood-bench-python python3-flask,gunicorn,python3-redis,python3-prometheus-client
       arguments+=(--build-arg BASE=mood-bench-python)
       ;;
   esac
 }
 
-# peer_base NAME VARIANT PACKAGES
+# peer_base NAME PACKAGES [VARIANT]
 peer_base() {
   if image_exists "$1"; then return 0; fi
   need_debian_tools
   note "$1, from Debian packages (up to a minute)"
-  debian_tar "$2" "$3" | docker import --change "LABEL mood.bench=base" - "$1" >/dev/null ||
-    die "the image $1 could not be made from Debian packages: is a mirror reachable?"
+  debian_image "$1" "$2" mood.bench=base "${3:-}"
 }

@@ -50,10 +50,16 @@ debian_tar() {
     ${mirror:+"deb [signed-by=$keyring] $mirror forky main"} 2>/dev/null
 }
 
-# debian_image NAME PACKAGES: makes an image of Debian's testing release with these packages.
+# debian_image NAME PACKAGES [LABEL] [VARIANT]: makes an image of Debian's testing release with these packages.
 debian_image() {
-  debian_tar minbase "$2" | docker import - "$1" >/dev/null ||
+  debian_tar "${4:-minbase}" "$2" | docker import ${3:+--change "LABEL $3"} - "$1" >/dev/null ||
     die "the image $1 could not be made from Debian packages: is a mirror reachable?"
+}
+
+# debian_program PACKAGE PATH TARGET: the program that stands at PATH in a package of Debian's testing release, as the file TARGET.
+debian_program() {
+  mkdir -p "$(dirname "$3")"
+  debian_tar extract "$1" | tar -xO "./$2" >"$3.unfinished" && chmod +x "$3.unfinished" && mv "$3.unfinished" "$3"
 }
 
 # debian_tag IMAGE ENTRYPOINT [COMMAND…]: the image's official name for the Debian one, with the official entry point.

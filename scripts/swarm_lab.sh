@@ -32,8 +32,7 @@ lab_up() {
     need_debian_tools
     step "Making the image of a node (about a minute)"
     # By its label scripts/stop.sh --purge finds it.
-    debian_tar minbase docker.io,docker-cli,iptables,iproute2,fuse-overlayfs |
-      docker import --change "LABEL mood.stage=lab" - $LAB_IMAGE >/dev/null
+    busy - debian_image $LAB_IMAGE docker.io,docker-cli,iptables,iproute2,fuse-overlayfs mood.stage=lab
   }
   docker network inspect $LAB_NETWORK >/dev/null 2>&1 || docker network create $LAB_NETWORK >/dev/null
   for node in $LAB_NODES; do lab_start "$node"; done

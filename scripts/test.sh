@@ -314,21 +314,18 @@ cargo_deny_tests() {
   [[ $(cargo_deny --config target/deny-too-little.toml check licenses 2>&1) == *'licenses FAILED'* ]]
 }
 
+# unpack PACKAGE PATH TARGET: a program of Debian testing, where this machine has none.
+unpack() { (need_debian_tools && debian_program "$@"); }
+
 # compose_tests: with the machine's Compose, and with v2 in any case: Debian testing's, unpacked, where there is none.
 compose_tests() {
   local config=${DOCKER_CONFIG:-$HOME/.docker}
   if ! docker compose version >/dev/null 2>&1; then
     config=$ROOT/target/compose-v2
-    [[ -x $config/cli-plugins/docker-compose ]] || (unpack_compose_v2 "$config/cli-plugins") || return 1
+    [[ -x $config/cli-plugins/docker-compose ]] ||
+      unpack docker-compose usr/libexec/docker/cli-plugins/docker-compose "$config/cli-plugins/docker-compose" || return 1
   fi
   DOCKER_CONFIG=$config python_tests test_compose
-}
-
-unpack_compose_v2() {
-  need_debian_tools
-  mkdir -p "$1"
-  debian_tar extract docker-compose | tar -xO ./usr/libexec/docker/cli-plugins/docker-compose >"$1/unfinished" &&
-    chmod +x "$1/unfinished" && mv "$1/unfinished" "$1/docker-compose"
 }
 
 # configuration_lints: what no compiler reads. None of them asks the network.
@@ -348,15 +345,8 @@ configuration_lints() {
 }
 
 kubernetes_tests() {
-  has kubectl || [[ -x target/tools/kubectl ]] || unpack_kubectl || return 1
+  has kubectl || [[ -x target/tools/kubectl ]] || unpack kubernetes-client usr/bin/kubectl target/tools/kubectl || return 1
   python_tests test_kubernetes
-}
-
-unpack_kubectl() {
-  need_debian_tools
-  mkdir -p target/tools
-  debian_tar extract kubernetes-client | tar -xO ./usr/bin/kubectl >target/tools/kubectl.unfinished &&
-    chmod +x target/tools/kubectl.unfinished && mv target/tools/kubectl.unfinished target/tools/kubectl
 }
 
 # policy_tests: checkov's rules for Kubernetes, all of them but those that deploy/kubernetes/checkov.yaml excepts, with reasons.

@@ -1,4 +1,4 @@
-"""The stack on a Swarm of three nodes, each an engine in a container, under load from outside. Takes about ten minutes, so it is run by
+"""The stack on a Swarm of three nodes, each an engine in a container, under load from outside. Takes about five minutes, so it is run by
 its name: cd tests/stack && python3 -m unittest -v test_swarm
 """
 
