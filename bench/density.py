@@ -325,7 +325,7 @@ def prepare(root):
 
 
 def medians(rounds):
-    """Of each figure over all rounds, and how far the rounds lie apart (the widest of all, by the median)."""
+    """Of each figure over all rounds."""
     return {name: statistics.median(one[name] for one in rounds) for name in rounds[0]}
 
 

@@ -41,7 +41,6 @@ done
 need_docker
 need curl curl
 need_oha
-folder=$(temp_folder)
 start_unlimited_stack 3
 
 # median EXPRESSION FROM TO: of all its samples between two times, over all series.
@@ -85,5 +84,4 @@ connections to Redis|redis_connected_clients{job="redis"}
 memory of Redis, bytes|redis_memory_used_bytes{job="redis"}
 LIST
 ((failed == 0)) || warn "$failed requests failed"
-rm -rf "$folder"
 exit $((grown + (failed > 0)))

@@ -43,8 +43,6 @@ done
 need_docker
 need_oha
 
-folder=$(temp_folder)
-
 # cpu_times: `name ticks` of the processes that take part, in hundredths of a second since they began.
 cpu_times() {
   cat /proc/[0-9]*/stat 2>/dev/null | awk '
@@ -79,4 +77,3 @@ for count in $replicas; do
       }' "$folder/before" "$folder/after"
   done
 done
-rm -rf "$folder"

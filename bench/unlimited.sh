@@ -5,9 +5,10 @@
 export COMPOSE_PROJECT_NAME=mood-bench COMPOSE_PROFILES='' COMPOSE_FILE=compose.yaml:target/bench/compose.yaml
 export HTTP_PORT=18180 PROMETHEUS_PORT=19190 GRAFANA_PORT=13100 ALERTMANAGER_PORT=19193
 
-# start_unlimited_stack REPLICAS: and stops it when the script ends.
+# start_unlimited_stack REPLICAS: and makes `folder`; both are gone when the script ends.
 start_unlimited_stack() {
-  trap 'scripts/stop.sh >/dev/null 2>&1 || true' EXIT
+  folder=$(temp_folder)
+  trap 'scripts/stop.sh >/dev/null 2>&1 || true; rm -rf "$folder"' EXIT
   trap 'exit 130' INT TERM
   cd "$ROOT" || return
   mkdir -p target/bench

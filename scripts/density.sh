@@ -95,10 +95,9 @@ answered() {
 are_healthy() { (($(containers app --filter health=healthy | wc -l) == wall)); }
 
 raise_wall() {
-  local folder began started healthy before
+  local began started healthy before
   # shellcheck source=bench/unlimited.sh
   source "$ROOT/bench/unlimited.sh"
-  folder=$(temp_folder)
   check_host "$wall"
   start_unlimited_stack 1
   # A check is an exec of 55 ms of CPU: so seldom that all of them together leave most of a core.
