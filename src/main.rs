@@ -4,7 +4,7 @@ use mood::config::{self, Config};
 use mood::guard::{self, Aged, Guard, Refused};
 use mood::lock::lock;
 use mood::metrics::Metrics;
-use mood::os::{self, Event};
+use mood::os::{self, Event, Scheduling};
 use mood::routes::App;
 use mood::server::{self, Server};
 use mood::service::Service;
@@ -74,7 +74,10 @@ fn run(config: &Config, listener: (TcpListener, TcpListener), limits: config::Li
     if let Err(error) = logging::gather() {
         return command::fail(1, &format!("cannot start: {error}"));
     }
+    // The threads of requests inherit it. The guard, on this one, is to see at once what they leave unbounded.
+    os::schedule(Scheduling::Yielding);
     let started = Server::start(served, config.workers, Arc::clone(&app), Arc::clone(&refused), Arc::clone(&aged));
+    os::schedule(Scheduling::Prompt);
     let (server, workers, accept_thread) = match started {
         Ok(started) => started,
         Err(error) => return command::fail(1, &format!("cannot start: {error}")),

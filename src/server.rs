@@ -2,7 +2,7 @@
 
 use crate::guard::{Aged, Refused};
 use crate::lock::lock;
-use crate::os::{self, Scheduling};
+use crate::os;
 use crate::routes::App;
 use crate::worker::{BATCH, Worker};
 use socket2::SockRef;
@@ -59,20 +59,6 @@ impl Server {
     /// # Errors
     /// A thread could not be started.
     pub fn start(
-        listener: TcpListener,
-        workers: usize,
-        app: Arc<App>,
-        refused: Arc<Refused>,
-        aged: Arc<Aged>,
-    ) -> io::Result<(Arc<Server>, Vec<JoinHandle<()>>, u32)> {
-        // The threads of requests inherit it. The guard, on this one, is to see at once what they leave unbounded.
-        os::schedule(Scheduling::Yielding);
-        let started = Server::start_yielding(listener, workers, app, refused, aged);
-        os::schedule(Scheduling::Prompt);
-        started
-    }
-
-    fn start_yielding(
         listener: TcpListener,
         workers: usize,
         app: Arc<App>,
