@@ -22,8 +22,9 @@ pub fn parse(url: &str) -> Result<ConnectionInfo, &'static str> {
         "rediss" | "valkeys" => return Err("TLS is not spoken here"),
         _ => return Err("its scheme is another one"),
     }
-    if rest.contains(['?', '#']) {
-        return Err("it has a query or a fragment; in a password write them as %3F and %23");
+    // A tab or a line end is dropped by browsers, and by redis, wherever it stands.
+    if rest.contains(['?', '#', '\t', '\r', '\n']) {
+        return Err("it has a query, a fragment, a tab or a line end; in a password write ? and # as %3F and %23");
     }
     let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
     // The last one: a password may hold others.
@@ -45,7 +46,7 @@ pub fn parse(url: &str) -> Result<ConnectionInfo, &'static str> {
 fn database(path: &str) -> Result<i64, &'static str> {
     match path.trim_matches('/') {
         "" => Ok(0),
-        digits => digits.parse::<u32>().map(i64::from).map_err(|_| "its database is not a number"),
+        digits => number(digits).map(i64::from).ok_or("its database is not a number"),
     }
 }
 
@@ -70,9 +71,17 @@ fn host_and_port(address: &str) -> Result<(String, u16), &'static str> {
     }
     let port = match port.ok_or("something other than a port follows its address")? {
         "" => DEFAULT_PORT,
-        digits => digits.parse().ok().filter(|port| *port > 0).ok_or("its port is not a number from 1 to 65535")?,
+        digits => number(digits)
+            .and_then(|port| u16::try_from(port).ok())
+            .filter(|port| *port > 0)
+            .ok_or("its port is not a number from 1 to 65535")?,
     };
     Ok((host, port))
+}
+
+/// Digits alone; Rust would take a plus sign as well.
+fn number(digits: &str) -> Option<u32> {
+    digits.parse().ok().filter(|_| !digits.starts_with('+'))
 }
 
 /// A percent sign that no two hexadecimal digits follow stands for itself, as it does in browsers.
@@ -159,11 +168,15 @@ mod tests {
             ("redis://[::1]6379", "port"),
             ("redis://h:0", "port"),
             ("redis://h:65536", "port"),
+            ("redis://h:+15", "port"),
             ("redis://::1", "host"),
             ("redis://h/x", "database"),
             ("redis://h/-1", "database"),
+            ("redis://h/+3", "database"),
             ("redis://:%ff@h", "UTF-8"),
             ("redis://h?db=3", "query"),
+            ("redis://\t%68:%00@h", "tab"),
+            ("redis://:secret\r\n@h", "line end"),
         ] {
             let error = parsed(url).unwrap_err();
             assert!(error.contains(clause), "{url}: {error}");
