@@ -6,6 +6,7 @@ interleaved, so that a noisy machine hits all alike, and medians are given. The 
 
 import argparse
 import ctypes
+import itertools
 import json
 import os
 import platform
@@ -21,6 +22,11 @@ from pathlib import Path
 USER = 65532
 CONNECTIONS = (1, 32, 256)
 IDLE_SECONDS = 5
+# A round takes the median of so many.
+STARTS = 9
+REDIS_PORT = 15099
+# Each that starts has one of its own: another may still be ending.
+ports = itertools.count(REDIS_PORT + 1)
 # What a ready-made service is asked for, and how it is told its port. Ours and the written ones know LISTEN_ADDR.
 PATHS = {"whoami": "/api", "podinfo": "/version", "http-echo": "/"}
 PORT_OPTIONS = {"whoami": "--port={}", "podinfo": "--port={}", "http-echo": "-listen=:{}"}
@@ -50,8 +56,8 @@ class Service:
     def arguments(self, port):
         return [*self.command, *([PORT_OPTIONS[self.name].format(port)] if self.is_ready_made else [])]
 
-    def settings(self, port, redis_port):
-        return self.environment | {"LISTEN_ADDR": f"127.0.0.1:{port}", "REDIS_URL": f"redis://127.0.0.1:{redis_port}"}
+    def settings(self, port):
+        return self.environment | {"LISTEN_ADDR": f"127.0.0.1:{port}", "REDIS_URL": f"redis://127.0.0.1:{REDIS_PORT}"}
 
     @property
     def binary_bytes(self):
@@ -71,33 +77,39 @@ def progress(text):
 class Process:
     """A service that runs out of its image's files, with all that it starts."""
 
-    def __init__(self, service, port, redis_port):
-        self.port, self.path = port, service.path
-        environment = service.image_environment | service.settings(port, redis_port)
+    def __init__(self, service):
+        self.port, self.path = next(ports), service.path
+        environment = service.image_environment | service.settings(self.port)
         reader, writer = os.pipe()
         silence = os.open(os.devnull, os.O_WRONLY)
-        self.pid = os.fork()
-        if self.pid == 0:
-            # A group to be ended, but no session: the kernel would share the cores between sessions first.
-            os.setpgid(0, 0)
-            os.dup2(silence, 1)
-            os.dup2(silence, 2)
-            os.chroot(service.root)
-            os.chdir(service.folder)
-            os.setgroups([])
-            os.setgid(USER)
-            os.setuid(USER)
-            os.write(writer, str(time.monotonic_ns()).encode())
+        self.launcher = os.fork()
+        if self.launcher == 0:
             try:
-                os.execvpe(service.command[0], service.arguments(port), environment)
+                # A group to be ended, but no session: the kernel would share the cores between sessions first.
+                os.setpgid(0, 0)
+                os.dup2(silence, 1)
+                os.dup2(silence, 2)
+                os.chroot(service.root)
+                os.chdir(service.folder)
+                os.setgroups([])
+                os.setgid(USER)
+                os.setuid(USER)
+                began = time.monotonic_ns()
+                # Spawned rather than become: to take down this interpreter's memory takes as long as a start of ours.
+                pid = os.posix_spawnp(service.command[0], service.arguments(self.port), environment)
+                os.write(writer, f"{began} {pid}".encode())
+                os.waitpid(pid, 0)
             finally:
                 os._exit(127)
         os.close(silence)
         os.close(writer)
-        self.began = int(os.read(reader, 32)) / 1e6
+        launched = os.read(reader, 64).split()
         os.close(reader)
+        if not launched:
+            raise SystemExit(f"{service.command[0]} of {service.image} could not be started")
+        self.pid = int(launched[1])
         try:
-            self.first_answer = first_answer(port, self.path) - self.began
+            self.first_answer = first_answer(self.port, self.path) - int(launched[0]) / 1e6
         except BaseException:
             self.stop()
             raise
@@ -115,8 +127,13 @@ class Process:
     def threads(self):
         return [thread for pid in self.pids() for thread in Path(f"/proc/{pid}/task").iterdir()]
 
-    def cpu_seconds(self):
-        return sum(int((thread / "schedstat").read_text().split()[0]) for thread in self.threads()) / 1e9
+    def activity(self):
+        """Of each thread: seconds of CPU, and how often it was woken."""
+        return {
+            thread: (int((thread / "schedstat").read_text().split()[0]) / 1e9,
+                     number_after((thread / "status").read_text(), "voluntary_ctxt_switches:"))
+            for thread in self.threads()
+        }
 
     def cpu_ticks_seconds(self):
         """Also of threads that have ended."""
@@ -126,17 +143,14 @@ class Process:
             ticks += int(fields[11]) + int(fields[12])
         return ticks / os.sysconf("SC_CLK_TCK")
 
-    def wakeups(self):
-        return sum(number_after((thread / "status").read_text(), "voluntary_ctxt_switches:") for thread in self.threads())
-
     def memory(self):
         """Resident, proportional and anonymous bytes."""
         rollups = [Path(f"/proc/{pid}/smaps_rollup").read_text() for pid in self.pids()]
         return [sum(number_after(rollup, name) for rollup in rollups) * 1024 for name in ("Rss:", "Pss:", "Anonymous:")]
 
     def stop(self):
-        os.killpg(self.pid, signal.SIGKILL)
-        os.waitpid(self.pid, 0)
+        os.killpg(self.launcher, signal.SIGKILL)
+        os.waitpid(self.launcher, 0)
 
 
 def number_after(text, name):
@@ -161,13 +175,12 @@ def first_answer(port, path, limit=30):
 
 
 class Redis:
-    def __init__(self, port):
-        self.port = port
-        command = ["redis-server", "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
+    def __init__(self):
+        command = ["redis-server", "--port", str(REDIS_PORT), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
         self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
         while not self.answers():
             if self.process.poll() is not None:
-                raise SystemExit(f"redis-server could not be started on port {port}")
+                raise SystemExit(f"redis-server could not be started on port {REDIS_PORT}")
             time.sleep(0.05)
 
     def answers(self):
@@ -178,7 +191,7 @@ class Redis:
 
     def reads(self):
         """How often it read from clients: round trips."""
-        with socket.create_connection(("127.0.0.1", self.port)) as connection:
+        with socket.create_connection(("127.0.0.1", REDIS_PORT)) as connection:
             connection.sendall(b"INFO stats\r\nQUIT\r\n")
             text = b"".join(iter(lambda: connection.recv(65536), b"")).decode()
         return int(next(line.split(":")[1] for line in text.splitlines() if line.startswith("total_reads_processed")))
@@ -202,12 +215,17 @@ def load(oha, process, connections, seconds, rate=None):
     return figures | {name: latencies[name] * 1000 for name in ("p50", "p99", "p99.9")}
 
 
-def measure_process(service, port, redis, oha, seconds):
+def measure_process(service, redis, oha, seconds):
     """One round of what a process shows."""
-    process = Process(service, port, redis.port)
+    starts = []
+    for _ in range(STARTS):
+        process = Process(service)
+        starts.append(process.first_answer)
+        process.stop()
+    process = Process(service)
     try:
         time.sleep(1)
-        figures = {"exec to first 200, ms": process.first_answer}
+        figures = {"exec to first 200, ms": statistics.median(starts)}
         figures |= idle(process)
         for connections in CONNECTIONS:
             load(oha, process, connections, 1)
@@ -231,18 +249,21 @@ def measure_process(service, port, redis, oha, seconds):
 
 def idle(process):
     resident, proportional, anonymous = process.memory()
-    cpu, wakeups = process.cpu_seconds(), process.wakeups()
+    before = process.activity()
     time.sleep(IDLE_SECONDS)
+    after = process.activity()
+    # A thread that has ended meanwhile takes its counts with it.
+    cpu, wakeups = (sum(after[thread][n] - before[thread][n] for thread in after if thread in before) for n in (0, 1))
     return {
         "idle resident, bytes": resident, "idle proportional, bytes": proportional, "idle anonymous, bytes": anonymous,
         "idle threads": len(process.threads()),
-        "idle CPU, ms a second": (process.cpu_seconds() - cpu) * 1000 / IDLE_SECONDS,
-        "idle wake-ups a second": (process.wakeups() - wakeups) / IDLE_SECONDS,
+        "idle CPU, ms a second": cpu * 1000 / IDLE_SECONDS,
+        "idle wake-ups a second": wakeups / IDLE_SECONDS,
     }
 
 
-def measure_at_rate(service, port, redis, oha, seconds, rate):
-    process = Process(service, port, redis.port)
+def measure_at_rate(service, oha, seconds, rate):
+    process = Process(service)
     try:
         load(oha, process, 32, 1)
         return load(oha, process, 32, seconds, rate)["p99"]
@@ -283,35 +304,36 @@ def charged_bytes(container):
     return None
 
 
-def measure_containers(service, port, redis, replicas):
+def measure_containers(service, replicas):
     """What replicas really cost the host, as containers."""
-    created = []
+    created = {}
     try:
-        for number in range(replicas):
-            settings = service.settings(port + number, redis.port)
+        for _ in range(replicas):
+            port = next(ports)
+            settings = service.settings(port)
             options = [option for name, value in settings.items() for option in ("-e", f"{name}={value}")]
-            arguments = service.arguments(port + number)[len(service.command):]
-            created.append(output("docker", "create", "--network", "host", *options, service.image, *arguments).strip())
+            arguments = service.arguments(port)[len(service.command):]
+            created[port] = output("docker", "create", "--network", "host", *options, service.image, *arguments).strip()
         # What the containers before took comes back slowly.
         time.sleep(5)
         before = available_bytes()
         starts = []
-        for number, container in enumerate(created):
+        for port, container in created.items():
             began = time.monotonic_ns() / 1e6
             output("docker", "start", container)
-            starts.append(first_answer(port + number, service.path) - began)
+            starts.append(first_answer(port, service.path) - began)
         time.sleep(3)
         cost = (before - available_bytes()) / replicas
         return {
             "container start to first 200, ms": statistics.median(starts),
-            "charged to a container, bytes": charged_bytes(created[0]),
+            "charged to a container, bytes": charged_bytes(container),
             "cost of a replica, bytes": cost,
-            "of it the shim's, bytes": shim_bytes(created) / replicas,
+            "of it the shim's, bytes": shim_bytes(created.values()) / replicas,
             "replicas per GiB": 2**30 / cost,
         }
     finally:
         if created:
-            output("docker", "rm", "-f", *created)
+            output("docker", "rm", "-f", *created.values())
 
 
 def prepare(root):
@@ -344,15 +366,13 @@ def machine():
 
 
 def measure(services, arguments):
-    redis = Redis(16379)
+    redis = Redis()
     rounds = {service.name: [] for service in services}
-    port = 15100
     try:
         for number in range(1, arguments.rounds + 1):
             for service in services:
                 progress(f"round {number} of {arguments.rounds}: {service.name}")
-                port += 1
-                rounds[service.name].append(measure_process(service, port, redis, arguments.oha, arguments.seconds))
+                rounds[service.name].append(measure_process(service, redis, arguments.oha, arguments.seconds))
             if "axum" in rounds:
                 rate = int(rounds["axum"][-1]["requests/s, 32"] / 2)
                 for service in (service for service in services if not service.is_ready_made):
@@ -360,8 +380,7 @@ def measure(services, arguments):
                     if rounds[service.name][-1]["requests/s, 32"] < rate * 1.1:
                         continue
                     progress(f"round {number} of {arguments.rounds}: {service.name} at {rate} requests a second")
-                    port += 1
-                    p99 = measure_at_rate(service, port, redis, arguments.oha, arguments.seconds, rate)
+                    p99 = measure_at_rate(service, arguments.oha, arguments.seconds, rate)
                     rounds[service.name][-1]["p99, ms, 32, at half of axum's rate"] = p99
         results = {}
         for service in services:
@@ -373,13 +392,11 @@ def measure(services, arguments):
         if arguments.replicas:
             # The engine's own memory grows with its first containers, and is kept.
             progress(f"{arguments.replicas} containers that do not count")
-            port += arguments.replicas
-            measure_containers(services[0], port, redis, arguments.replicas)
+            measure_containers(services[0], arguments.replicas)
         for service in services:
             if arguments.replicas and service.name != "axum-1":
                 progress(f"{arguments.replicas} containers of {service.name}")
-                port += arguments.replicas
-                results[service.name] |= measure_containers(service, port, redis, arguments.replicas)
+                results[service.name] |= measure_containers(service, arguments.replicas)
         return results
     finally:
         redis.stop()
