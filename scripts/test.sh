@@ -32,6 +32,7 @@ done
 
 passed=0 failed=0 skipped=0
 failures=()
+details=$(mktemp)
 
 # check NAME COMMAND…: one check that passes or fails as a whole.
 check() {
@@ -147,7 +148,11 @@ rust_tests() {
   # A run that could not start has failed all the same.
   ((broken || status == 0)) || broken=1
   failed=$((failed + broken))
-  ((broken == 0)) || failures+=("tests")
+  ((broken == 0)) || {
+    failures+=("tests")
+    # Of nextest's output the lines that name what failed, and why.
+    grep -aE '^ +FAIL|panicked at|left: |right: |minimal failing input' "$log" >>"$details" || true
+  }
   skipped=$((skipped + $(grep -c '^ *SKIPPED ' "$log" || true)))
   rm -f "$log"
 }
@@ -368,7 +373,15 @@ older_schema_tests() {
     PYTHONPATH=$ROOT/target/sdk-11.6 python_tests test_alerts.Provisioned
 }
 
-python_tests() { (cd tests/stack && "$python" -m unittest -v "$1"); }
+# python_tests MODULE: and keeps what failed for the end, where nobody has to look for it.
+python_tests() {
+  local log status=0
+  log=$(mktemp)
+  (cd tests/stack && "$python" -m unittest -v "$1") 2>&1 | tee "$log" || status=1
+  ((status == 0)) || sed -n '/^=====/,$p' "$log" >>"$details"
+  rm -f "$log"
+  return $status
+}
 
 # finished PID LOG: waits for what was started in the background, and shows what it said.
 finished() {
@@ -408,7 +421,9 @@ else
 fi
 
 if ((failed)); then
+  cat "$details"
   printf '%sfailed:%s %s\n' "$RED" "$RESET" "${failures[*]}"
 fi
+rm -f "$details"
 say "$passed passed, $failed failed, $skipped skipped"
 ((failed == 0))
