@@ -205,6 +205,7 @@ stack_tests() {
   check "Compose as typed" compose_tests
   check "tear down" tear_down
   check "Kubernetes' manifests" kubernetes_tests
+  check "Swarm's stack file" python_tests test_swarm_file
   check "Kubernetes' manifests by checkov's policies" policy_tests
   check "cost of a request and of the service" python_tests test_cost
   # These measure no latency: the registry's slow line leaves the cores to the compilers.

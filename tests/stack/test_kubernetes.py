@@ -10,7 +10,8 @@ from pathlib import Path
 
 import kubernetes_validate
 import yaml
-from stack import ROOT, defaults, docker
+from compose_files import compose_service
+from stack import ROOT, docker
 
 FOLDER = ROOT / "deploy/kubernetes"
 VERSIONS = ("1.34", "1.36")
@@ -58,12 +59,6 @@ def pod(objects, name):
 
 def container(objects, deployment, name):
     return next(one for one in pod(objects, deployment)["containers"] if one["name"] == name)
-
-
-def compose_service(name):
-    """A service of compose.yaml, its variables put in as .env has them."""
-    text = re.sub(r"\$\{([A-Z_]+)\}", lambda match: defaults()[match[1]], (ROOT / "compose.yaml").read_text())
-    return yaml.safe_load(text)["services"][name]
 
 
 def environment(one):
