@@ -80,15 +80,17 @@ check_host() {
   fi
 }
 
-# answered FILE: asks through Nginx until each of the replicas has answered, or gives up; the names of those that answered into
-# FILE, one a request.
+# answered FILE: asks through Nginx until each of the replicas has answered, or no further one has in ten rounds; the names of
+# those that answered into FILE, one a request.
 answered() {
-  local round
+  local vain=0 before=0 now
   : >"$1"
-  for ((round = 0; round < 60; round++)); do
+  while ((vain < 10)); do
     curl -s -m 20 -o /dev/null -D - "$(base_url)/mood?[1-$((wall < 50 ? 100 : wall * 2))]" | tr -d '\r' |
       awk 'tolower($1) == "x-served-by:" { print $2 } /^HTTP/ && $2 != 200 { print "failed" }' >>"$1"
-    if (($(grep -v '^failed$' "$1" | sort -u | wc -l) >= wall)); then return 0; fi
+    now=$(grep -v '^failed$' "$1" | sort -u | wc -l)
+    if ((now >= wall)); then return 0; fi
+    vain=$((now > before ? 0 : vain + 1)) before=$now
   done
 }
 

@@ -78,6 +78,7 @@ toybox toybox
 java default-jre-headless
 openssl openssl
 ip iproute2
+/usr/sbin/iptables iptables
 docker-registry docker-registry
 qemu-system-aarch64 qemu-system-arm
 cpio cpio
@@ -202,6 +203,11 @@ stack_tests() {
   check "licences, duplicates and sources of dependencies" cargo_deny_tests
   check "chaos" chaos_tests
   check "chaos ends" python_tests test_chaos
+  if [[ $(id -u) == 0 ]]; then
+    check "new replicas behind a Service" python_tests test_service
+  else
+    skip "new replicas behind a Service: its network namespace needs root"
+  fi
   check "Compose as typed" compose_tests
   check "tear down" tear_down
   check "Kubernetes' manifests" kubernetes_tests
