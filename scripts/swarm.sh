@@ -134,14 +134,18 @@ status() {
 
 # update IMAGE: follows the update to its end.
 update() {
-  local state
+  # The lab has its images loaded and asks no registry.
+  local state images=--with-registry-auth
   if [[ $(swarm service inspect -f '{{.Spec.TaskTemplate.ContainerSpec.Image}}' mood_app) == "$1" ]]; then
     say "it runs $1 already"
     return
   fi
-  ! $lab || lab_load "$1"
+  if $lab; then
+    images=--no-resolve-image
+    lab_load "$1"
+  fi
   step "Updating to $1"
-  if $lab; then swarm service update -d --no-resolve-image --image "$1" mood_app >/dev/null; else swarm service update -d --with-registry-auth --image "$1" mood_app >/dev/null; fi
+  swarm service update -d $images --image "$1" mood_app >/dev/null
   busy - wait_until 600 "the update ends" update_ended
   state=$(update_state)
   [[ $state == completed ]] || die "the update was taken back, since its replicas did not get well ($state): docker service ps mood_app tells why"
