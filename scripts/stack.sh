@@ -1,8 +1,10 @@
 # The running stack, as the scripts see it. Sourced by them.
 # shellcheck shell=bash
 
-# compose ARGUMENTS…: Compose v2 where it is installed, else docker-compose 1.29.
+# compose ARGUMENTS…: Compose v2 where it is installed, else docker-compose 1.29. Eight calls at a time are as quick as 64, which
+# wait for each other in the engine until those of a few hundred replicas run out of time.
 compose() {
+  local -x COMPOSE_PARALLEL_LIMIT=${COMPOSE_PARALLEL_LIMIT:-8} COMPOSE_HTTP_TIMEOUT=${COMPOSE_HTTP_TIMEOUT:-300}
   if docker compose version >/dev/null 2>&1; then
     (cd "$ROOT" && docker compose "$@")
   elif has docker-compose; then
