@@ -115,7 +115,7 @@ raise_wall() {
   before=$(awk '/^MemAvailable/ { print $2 }' /proc/meminfo)
   began=$SECONDS
   step "Starting $wall replicas"
-  busy - "$ROOT/scripts/scale.sh" "$wall" >"$folder/scale.log"
+  busy - start_replicas "$wall" --no-deps --no-recreate app
   started=$((SECONDS - began))
   # shellcheck disable=SC2046
   docker inspect -f '{{range .NetworkSettings.Networks}}{{.IPAddress}}{{"\n"}}{{end}}' $(containers app) | grep . >"$folder/addresses"
