@@ -256,7 +256,7 @@ def idle(process):
     cpu, wakeups = (sum(after[thread][n] - before[thread][n] for thread in after if thread in before) for n in (0, 1))
     return {
         "idle resident, bytes": resident, "idle proportional, bytes": proportional, "idle anonymous, bytes": anonymous,
-        "idle threads": len(process.threads()),
+        "idle threads": len(after),
         "idle CPU, ms a second": cpu * 1000 / IDLE_SECONDS,
         "idle wake-ups a second": wakeups / IDLE_SECONDS,
     }

@@ -3,8 +3,9 @@
 import shlex
 import unittest
 
-from compose_files import compose_service, services
+from compose_files import services
 
+COMPOSE = services("compose.yaml")
 STACK = services("deploy/swarm/stack.yaml", MOOD_REPLICAS="3", MOOD_CONFIG="1", MOOD_FILES=".")
 # Each Nginx is scraped itself; who is paged and who looks at dashboards stands beside a Swarm.
 LEFT_OUT = {"nginx-exporter", "alertmanager", "grafana"}
@@ -12,12 +13,12 @@ LEFT_OUT = {"nginx-exporter", "alertmanager", "grafana"}
 
 def pairs():
     """Name, Swarm's service, Compose's service."""
-    return [(name, ours, compose_service(name)) for name, ours in STACK.items()]
+    return [(name, ours, COMPOSE[name]) for name, ours in STACK.items()]
 
 
 class LikeCompose(unittest.TestCase):
     def test_services(self):
-        self.assertEqual(set(STACK), set(services("compose.yaml")) - LEFT_OUT)
+        self.assertEqual(set(STACK), set(COMPOSE) - LEFT_OUT)
 
     def test_images_users_networks_and_limits(self):
         for name, ours, theirs in pairs():
@@ -41,13 +42,13 @@ class LikeCompose(unittest.TestCase):
         for name in ("nginx", "prometheus"):
             for key in ("entrypoint", "command"):
                 # The runbook is read where it stands.
-                theirs = [one for one in compose_service(name).get(key, []) if "console" not in one]
+                theirs = [one for one in COMPOSE[name].get(key, []) if "console" not in one]
                 self.assertEqual(STACK[name].get(key, []), theirs, name)
         words = shlex.split(STACK["redis"]["entrypoint"][-1])
         at = words.index("--requirepass")
         self.assertEqual(words[at + 1], "$$(cat /run/secrets/redis-password)")
         # Redis asks for the protected mode where there is no password.
-        self.assertEqual(words[1:at] + words[at + 2:] + ["--protected-mode", "no"], compose_service("redis")["entrypoint"])
+        self.assertEqual(words[1:at] + words[at + 2:] + ["--protected-mode", "no"], COMPOSE["redis"]["entrypoint"])
 
     def test_health_is_asked_in_the_same_way(self):
         for name, ours, theirs in pairs():
