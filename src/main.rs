@@ -4,12 +4,14 @@ use mood::config::{self, Config};
 use mood::guard::{self, Aged, Guard, Refused};
 use mood::lock::lock;
 use mood::metrics::Metrics;
-use mood::os::{self, Event, Scheduling};
+use mood::os::{self, Event};
 use mood::routes::App;
 use mood::server::{self, Server};
 use mood::service::Service;
 use mood::store::{Store, memory::MemoryStore, redis::RedisStore};
+use mood::worker::Worker;
 use mood::{build, command, faults, heap, logging};
+use std::io;
 use std::net::TcpListener;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
@@ -48,9 +50,17 @@ fn serve() -> ExitCode {
     let metrics = Arc::new(Metrics::new(&host));
     watch_panics(Arc::clone(&metrics));
 
-    let listener = match server::listen(config.listen).and_then(|listener| Ok((listener.try_clone()?, listener))) {
+    let (watched, served) = match server::listen(config.listen) {
         Ok(listener) => listener,
         Err(error) => return command::fail(1, &format!("cannot listen on {}: {error}", config.listen)),
+    };
+    if let Err(error) = os::wake_on_connections(&watched) {
+        log::warn!("new connections are looked at every other second only: {error}");
+    }
+    // Its threads start on another core while the rest is made ready here.
+    let server = match Server::open(served) {
+        Ok(server) => server,
+        Err(error) => return cannot_start(&error),
     };
     let app = Arc::new(App {
         service: Service::new(store(&config, &metrics), Arc::clone(&metrics)),
@@ -59,45 +69,56 @@ fn serve() -> ExitCode {
         faults: config.faults.then(faults::Faults::default),
         draining: AtomicBool::new(false),
     });
-    run(&config, listener, limits, app)
+    run(&config, server, watched, limits, &app)
 }
 
-fn run(config: &Config, listener: (TcpListener, TcpListener), limits: config::Limits, app: Arc<App>) -> ExitCode {
-    let (watched, served) = listener;
+fn run(config: &Config, server: Arc<Server>, watched: TcpListener, limits: config::Limits, app: &Arc<App>) -> ExitCode {
     // Port 0 means any free one: what counts is the one that was given.
     let address = watched.local_addr().unwrap_or(config.listen);
     let refused = Arc::new(Refused::new(address.port()));
     let aged = Arc::new(Aged::default());
-    if let Err(error) = os::wake_on_connections(&watched) {
-        log::warn!("new connections are looked at every other second only: {error}");
-    }
-    if let Err(error) = logging::gather() {
-        return command::fail(1, &format!("cannot start: {error}"));
-    }
-    // The threads of requests inherit it. The guard, on this one, is to see at once what they leave unbounded.
-    os::schedule(Scheduling::Yielding);
-    let started = Server::start(served, config.workers, Arc::clone(&app), Arc::clone(&refused), Arc::clone(&aged));
-    os::schedule(Scheduling::Prompt);
-    let (server, workers, accept_thread) = match started {
-        Ok(started) => started,
-        Err(error) => return command::fail(1, &format!("cannot start: {error}")),
+    let workers = match server.start_workers(config.workers, app, &refused, &aged) {
+        Ok(workers) => workers,
+        Err(error) => return cannot_start(&error),
     };
-    let mut guard = Guard::new(watched, address, limits, refused, aged, Arc::clone(&app.metrics), accept_thread);
+    let mut last_worker = Worker::new(app, &refused, &aged);
     let store = if config.redis.is_some() { "redis" } else { "embedded" };
     log::info!("listening on {address}, store {store}, version {} ({})", build::VERSION, build::COMMIT);
 
-    let failure = watch(&mut guard, &server);
+    // The rest can wait: the first request may be on its way.
+    let is_over = os::wait_for_stop(guard::PAUSE) == Event::Stop;
+    if let Err(error) = logging::gather() {
+        return cannot_start(&error);
+    }
+    // In the order of their start: this one, which is to see at once what the others leave unbounded, and tiny_http's first.
+    let threads = os::threads();
+    threads.iter().skip(1).for_each(|thread| os::make_yielding(*thread));
+    let accept_thread = threads.get(1).copied().unwrap_or(0);
+    let mut guard = Guard::new(
+        watched,
+        address,
+        limits,
+        Arc::clone(&refused),
+        Arc::clone(&aged),
+        Arc::clone(&app.metrics),
+        accept_thread,
+    );
+    let failure = if is_over { None } else { watch(&mut guard, &server) };
     if let Some(reason) = &failure {
         log::error!("{reason}; draining to be started anew");
     }
     guard.hold_arrivals(false);
-    drain(config, &guard, &app);
-    server.stop(workers, Instant::now() + Duration::from_millis(200));
+    drain(config, &guard, app);
+    server.stop(workers, Instant::now() + Duration::from_millis(200), &mut last_worker);
     log::info!("stopped");
     logging::flush();
     // Dropped, it would connect to itself to end its accept thread; the process ends that one too.
     std::mem::forget(server);
     if failure.is_some() { ExitCode::from(1) } else { ExitCode::SUCCESS }
+}
+
+fn cannot_start(error: &io::Error) -> ExitCode {
+    command::fail(1, &format!("cannot start: {error}"))
 }
 
 /// Guards the connections until a signal comes (`None`) or something cannot be mended (the reason).

@@ -85,26 +85,14 @@ fn signal_set(signals: &[libc::c_int]) -> libc::sigset_t {
     }
 }
 
-/// How the kernel lets a thread, and those that it starts, wait for a core.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Scheduling {
-    /// What runs may be interrupted for it.
-    Prompt,
-    /// It waits until what runs sleeps or has had its share: fewer switches between threads, so less CPU a request.
-    Yielding,
-}
-
-/// Sets how this thread, and those that it starts from now on, are scheduled. Takes no privilege; a sandbox that refuses
-/// costs CPU and nothing else. musl's own sched_setscheduler refuses always, so this goes around it.
-pub fn schedule(scheduling: Scheduling) {
-    let policy = match scheduling {
-        Scheduling::Prompt => libc::SCHED_OTHER,
-        Scheduling::Yielding => libc::SCHED_BATCH,
-    };
-    // A struct sched_param: its one field, the priority, is 0 for both.
+/// Has a thread, and those that it starts from now on, wait for a core until what runs there sleeps or has had its share:
+/// fewer switches between threads, so less CPU a request. Takes no privilege; a sandbox that refuses costs CPU and nothing
+/// else. musl's own sched_setscheduler refuses always, so this goes around it.
+pub fn make_yielding(thread: u32) {
+    // A struct sched_param: its one field, the priority, is always 0 here.
     let priority: libc::c_int = 0;
-    // SAFETY: the kernel reads one int for the calling thread (0).
-    unsafe { libc::syscall(libc::SYS_sched_setscheduler, 0, policy, &raw const priority) };
+    // SAFETY: the kernel reads one int, and refuses a thread that has ended.
+    unsafe { libc::syscall(libc::SYS_sched_setscheduler, thread, libc::SCHED_BATCH, &raw const priority) };
 }
 
 /// Has the kernel send a `Wake` for every connection that arrives, also when the accept thread takes it at once

@@ -27,19 +27,16 @@ const BACKLOG: i32 = 128;
 
 pub struct Server {
     http: tiny_http::Server,
-    app: Arc<App>,
-    refused: Arc<Refused>,
-    aged: Arc<Aged>,
     is_stopping: AtomicBool,
     /// Why no further request can be received.
     fault: Mutex<Option<String>>,
 }
 
-/// A listening socket whose options every connection inherits.
+/// A listening socket whose options every connection inherits: twice, to be watched and to be served.
 ///
 /// # Errors
 /// The address is in use, or not one of this machine, or the port is reserved.
-pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+pub fn listen(address: SocketAddr) -> io::Result<(TcpListener, TcpListener)> {
     let listener = TcpListener::bind(address)?;
     os::set_backlog(&listener, BACKLOG)?;
     let socket = SockRef::from(&listener);
@@ -49,34 +46,38 @@ pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     socket.set_write_timeout(Some(SEND_TIMEOUT))?;
     socket.set_tcp_user_timeout(Some(PEER_TIMEOUT))?;
     socket.set_keepalive(true)?;
-    Ok(listener)
+    Ok((listener.try_clone()?, listener))
 }
 
 impl Server {
-    /// Starts answering on `listener` with `workers` threads. Gives the server, its workers, and the thread that
-    /// accepts connections.
+    /// Starts accepting connections on `listener` and reading their requests; `start_workers` answers them. The first thread
+    /// that this starts is the one that accepts.
     ///
     /// # Errors
     /// A thread could not be started.
-    pub fn start(
-        listener: TcpListener,
-        workers: usize,
-        app: Arc<App>,
-        refused: Arc<Refused>,
-        aged: Arc<Aged>,
-    ) -> io::Result<(Arc<Server>, Vec<JoinHandle<()>>, u32)> {
-        let before = os::threads();
+    pub fn open(listener: TcpListener) -> io::Result<Arc<Server>> {
         let http = tiny_http::Server::from_listener(listener, None).map_err(io::Error::other)?;
-        // tiny_http starts this one first; it then starts others.
-        let accept_thread = os::threads().into_iter().find(|thread| !before.contains(thread)).unwrap_or(0);
-        let server =
-            Arc::new(Server { http, app, refused, aged, is_stopping: AtomicBool::new(false), fault: Mutex::default() });
+        Ok(Arc::new(Server { http, is_stopping: AtomicBool::new(false), fault: Mutex::default() }))
+    }
+
+    /// Starts answering.
+    ///
+    /// # Errors
+    /// A thread could not be started.
+    pub fn start_workers(
+        self: &Arc<Server>,
+        workers: usize,
+        app: &Arc<App>,
+        refused: &Arc<Refused>,
+        aged: &Arc<Aged>,
+    ) -> io::Result<Vec<JoinHandle<()>>> {
         let workers = (0..workers).map(|n| {
-            let server = Arc::clone(&server);
-            thread::Builder::new().name(format!("worker-{n}")).spawn(move || server.work())
+            let (server, app, refused, aged) =
+                (Arc::clone(self), Arc::clone(app), Arc::clone(refused), Arc::clone(aged));
+            let work = move || server.work(&mut Worker::new(&app, &refused, &aged));
+            thread::Builder::new().name(format!("worker-{n}")).spawn(work)
         });
-        let workers = workers.collect::<io::Result<Vec<_>>>()?;
-        Ok((server, workers, accept_thread))
+        workers.collect()
     }
 
     /// Why requests are no longer received, if so.
@@ -84,21 +85,19 @@ impl Server {
         lock(&self.fault).clone()
     }
 
-    /// Lets every worker end after its batch, then answers here what still waits.
-    pub fn stop(&self, workers: Vec<JoinHandle<()>>, deadline: Instant) {
+    /// Lets every worker end after its batch, then has `last` answer what still waits.
+    pub fn stop(&self, workers: Vec<JoinHandle<()>>, deadline: Instant, last: &mut Worker) {
         self.is_stopping.store(true, SeqCst);
         workers.iter().for_each(|_| self.http.unblock());
         while workers.iter().any(|worker| !worker.is_finished()) && Instant::now() < deadline {
             thread::sleep(Duration::from_millis(1));
         }
-        let mut worker = Worker::new(&self.app, &self.refused, &self.aged);
         while let Ok(Some(request)) = self.http.try_recv() {
-            worker.answer_batch(vec![request]);
+            last.answer_batch(vec![request]);
         }
     }
 
-    fn work(&self) {
-        let mut worker = Worker::new(&self.app, &self.refused, &self.aged);
+    fn work(&self, worker: &mut Worker) {
         while !self.is_stopping.load(SeqCst) {
             match self.http.recv() {
                 Ok(first) => {

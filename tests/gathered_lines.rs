@@ -43,6 +43,8 @@ fn many_lines_take_few_writes_and_come_soon() {
 fn a_message_stands_after_the_lines_of_earlier_requests() {
     let mut mood = Mood::start();
     ask(&mood, 3);
+    // An answer is sent a moment before its line is gathered; written it is a tenth of a second later.
+    std::thread::sleep(Duration::from_millis(20));
     mood.signal(libc::SIGTERM);
     mood.wait();
     let place = |text: &str| mood.log().iter().rposition(|line| line.contains(text));

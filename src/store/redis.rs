@@ -10,6 +10,7 @@ use crate::metrics::Metrics;
 use chrono::{DateTime, Utc};
 use r2d2::{ManageConnection, Pool};
 use redis::{Client, Cmd, Connection, ConnectionLike, Pipeline, RedisError, RedisResult, Value, cmd, pipe};
+use scheduled_thread_pool::ScheduledThreadPool;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -46,6 +47,9 @@ impl RedisStore {
             .max_lifetime(None)
             .idle_timeout(None)
             .connection_timeout(CONNECT_TIMEOUT)
+            .thread_pool(Arc::new(
+                ScheduledThreadPool::builder().num_threads(1).thread_name_pattern("redis-pool").build(),
+            ))
             // The breaker says it, once an outage; r2d2 would say it at every attempt.
             .error_handler(Box::new(r2d2::NopErrorHandler))
             .build_unchecked(Manager { client, timeout });
