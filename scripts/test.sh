@@ -208,12 +208,6 @@ stack_tests() {
   else
     skip "new replicas behind a Service: its network namespace needs root"
   fi
-  check "Compose as typed" compose_tests
-  check "tear down" tear_down
-  check "Kubernetes' manifests" kubernetes_tests
-  check "Swarm's stack file" python_tests test_swarm_file
-  check "Kubernetes' manifests by checkov's policies" policy_tests
-  check "cost of a request and of the service" python_tests test_cost
   # These measure no latency: the registry's slow line leaves the cores to the compilers.
   local registry=''
   if [[ $(id -u) == 0 ]]; then
@@ -223,11 +217,17 @@ stack_tests() {
   else
     skip "with a registry: its engine, in a network namespace, needs root"
   fi
+  check "Compose as typed" compose_tests
+  check "tear down" tear_down
+  check "Kubernetes' manifests" kubernetes_tests
+  check "Swarm's stack file" python_tests test_swarm_file
+  check "Kubernetes' manifests by checkov's policies" policy_tests
   check "a builder without rust-src" python_tests test_builder
   check "arm64" tests/arm64.sh
   if [[ -n $registry ]]; then
     check "with a registry" finished "$registry" "$log"
   fi
+  check "cost of a request and of the service" python_tests test_cost
   if [[ -n ${CI:-} ]]; then
     check "purge" purge
   else
