@@ -81,7 +81,6 @@ fn run(config: &Config, server: Arc<Server>, watched: TcpListener, limits: confi
         Ok(workers) => workers,
         Err(error) => return cannot_start(&error),
     };
-    let mut last_worker = Worker::new(app, &refused, &aged);
     let store = if config.redis.is_some() { "redis" } else { "embedded" };
     log::info!("listening on {address}, store {store}, version {} ({})", build::VERSION, build::COMMIT);
 
@@ -90,10 +89,6 @@ fn run(config: &Config, server: Arc<Server>, watched: TcpListener, limits: confi
     if let Err(error) = logging::gather() {
         return cannot_start(&error);
     }
-    // In the order of their start: this one, which is to see at once what the others leave unbounded, and tiny_http's first.
-    let threads = os::threads();
-    threads.iter().skip(1).for_each(|thread| os::make_yielding(*thread));
-    let accept_thread = threads.get(1).copied().unwrap_or(0);
     let mut guard = Guard::new(
         watched,
         address,
@@ -101,7 +96,7 @@ fn run(config: &Config, server: Arc<Server>, watched: TcpListener, limits: confi
         Arc::clone(&refused),
         Arc::clone(&aged),
         Arc::clone(&app.metrics),
-        accept_thread,
+        settle_threads(),
     );
     let failure = if is_over { None } else { watch(&mut guard, &server) };
     if let Some(reason) = &failure {
@@ -109,12 +104,20 @@ fn run(config: &Config, server: Arc<Server>, watched: TcpListener, limits: confi
     }
     guard.hold_arrivals(false);
     drain(config, &guard, app);
-    server.stop(workers, Instant::now() + Duration::from_millis(200), &mut last_worker);
+    server.stop(workers, Instant::now() + Duration::from_millis(200), &mut Worker::new(app, &refused, &aged));
     log::info!("stopped");
     logging::flush();
     // Dropped, it would connect to itself to end its accept thread; the process ends that one too.
     std::mem::forget(server);
     if failure.is_some() { ExitCode::from(1) } else { ExitCode::SUCCESS }
+}
+
+/// Has every thread yield to what runs but this one, which is to see at once what the others leave unbounded. Gives the
+/// one that accepts connections: the first that was started (`Server::open`).
+fn settle_threads() -> u32 {
+    let threads = os::threads();
+    threads.iter().skip(1).for_each(|thread| os::make_yielding(*thread));
+    threads.get(1).copied().unwrap_or(0)
 }
 
 fn cannot_start(error: &io::Error) -> ExitCode {
