@@ -192,7 +192,7 @@ if docker inspect -f '{{.Config.Env}}' "$(some_replica)" | grep -q 'MOOD_FAULTS=
 fi
 
 for name in ${wanted:-$(experiments | cut -d '|' -f 1)}; do
-  if [[ $name == sick-replica || $name == slow-replica ]] && ! $can_fail; then
+  if [[ $name == sick-replica ]] && ! $can_fail; then
     warn "$name is left out: it needs replicas that fail on purpose (MOOD_FAULTS=on scripts/run.sh)"
     skipped="$skipped $name"
     continue

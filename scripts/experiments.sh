@@ -7,7 +7,7 @@ experiments() {
 kill-replica|8|a replica crashes (kill -9) and is started again by the engine
 pause-replica|8|a replica hangs: it accepts and says nothing
 sick-replica|8|a replica answers 500 to everything (needs MOOD_FAULTS=on)
-slow-replica|10|a replica takes 500 ms longer (needs MOOD_FAULTS=on)
+slow-replica|10|a replica gets 1 ms of CPU time per second
 kill-replicas|10|all replicas crash at once
 scale|30|3 to 8 to 2 replicas
 replace|40|every replica is replaced by one of a new image
@@ -100,9 +100,26 @@ break_sick_replica() { fault_at "$(some_replica)" '{"error_rate":1,"for_seconds"
 break_slow_replica() {
   local id
   id=$(some_replica)
-  fault_at "$id" '{"latency_ms":500,"for_seconds":8}'
+  slow_down "$id"
   sleep 2
   measure "share of the slow replica after 2 s, %" "$(share_of "${id:0:12}")" 15
+  sleep 5
+  heal
+}
+
+# slow_down ID: leaves the container 1 ms of CPU time per second; HEALING restores its own limit. Docker does not change the
+# period of a container that was started with a number of CPUs. At least 0.01 CPUs are possible there.
+slow_down() {
+  local cpus period quota
+  read -r cpus period quota <<<"$(docker inspect -f '{{.HostConfig.NanoCpus}} {{.HostConfig.CpuPeriod}} {{.HostConfig.CpuQuota}}' "$1")"
+  if ((cpus > 0)); then
+    HEALING="docker update --cpus $(printf '%d.%09d' $((cpus / 1000000000)) $((cpus % 1000000000))) $1"
+    docker update --cpus 0.01 "$1" >/dev/null
+  else
+    # Zero means the default here, but an update ignores zero.
+    HEALING="docker update --cpu-period $((period > 0 ? period : 100000)) --cpu-quota $((quota > 0 ? quota : -1)) $1"
+    docker update --cpu-period 1000000 --cpu-quota 1000 "$1" >/dev/null
+  fi
 }
 
 break_kill_replicas() {

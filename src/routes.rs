@@ -1,7 +1,7 @@
 //! Request → `Reply`: the route table and content negotiation. No I/O of its own.
 
 use crate::entry::Entry;
-use crate::faults::{Fault, Faults, Wanted};
+use crate::faults::{Faults, Wanted};
 use crate::metrics::{self, Metrics};
 use crate::service::{Cache, Service};
 use crate::{build, gif, json, mood, page};
@@ -189,10 +189,10 @@ impl App {
         }
     }
 
-    /// What a request suffers on purpose. Probes, scrapes and the faults' own path are spared.
-    pub fn fault(&self, route: Route) -> Option<Fault> {
-        let faults = self.faults.as_ref()?;
-        if route.is_probe() || matches!(route, Route::Version | Route::Faults) { None } else { faults.draw() }
+    /// Whether a request fails on purpose. Probes, scrapes and the faults' own path are exempt.
+    pub fn fails(&self, route: Route) -> bool {
+        let is_exempt = route.is_probe() || matches!(route, Route::Version | Route::Faults);
+        !is_exempt && self.faults.as_ref().is_some_and(Faults::draw)
     }
 
     pub fn answer(&self, request: &Request, batch: &mut BatchRead) -> Reply {

@@ -1,7 +1,6 @@
 //! A worker: takes requests in batches, has each answered, sends the answers, and ends connections that misbehave.
 
 use crate::access_log::{self, Exchange};
-use crate::faults::Fault;
 use crate::flood::Flood;
 use crate::guard::{Aged, Refused};
 use crate::head::{self, Head};
@@ -15,8 +14,7 @@ use std::io::{self, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::Ordering::SeqCst;
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 /// Requests answered with one Redis read and one log write.
 pub const BATCH: usize = 64;
@@ -95,9 +93,6 @@ impl<'a> Worker<'a> {
             return self.answer_in_turn(request, peer, read, began);
         }
         let prepared = self.prepare(&head, method, request.url(), b"", peer, read);
-        if !prepared.delay.is_zero() {
-            return self.write_late(request.into_writer(), prepared, began);
-        }
         self.send(request, peer, prepared.refusal);
         prepared.finish(&mut self.lines, began);
     }
@@ -124,9 +119,6 @@ impl<'a> Worker<'a> {
             return;
         }
         let prepared = self.prepare(&Head::read(&headers, &target, &version), method, &target, &body, peer, read);
-        if !prepared.delay.is_zero() {
-            return self.write_late(writer, prepared, began);
-        }
         self.write(writer, peer);
         prepared.finish(&mut self.lines, began);
     }
@@ -145,11 +137,10 @@ impl<'a> Worker<'a> {
         let path = head::path(target);
         let request = Request { method, path, accept: head.accept, if_none_match: head.if_none_match, body };
         let route = app.route_of(path);
-        let fault = if head.refusal.is_none() { app.fault(route) } else { None };
-        let reply = match (head.refusal, fault) {
-            (Some(refusal), _) => Reply::error(refusal.status, refusal.error),
-            (None, Some(Fault { fails: true, .. })) => Reply::error(500, "a fault on purpose (POST /faults)"),
-            (None, _) => app.answer(&request, read),
+        let reply = match head.refusal {
+            Some(refusal) => Reply::error(refusal.status, refusal.error),
+            None if app.fails(route) => Reply::error(500, "a fault on purpose (POST /faults)"),
+            None => app.answer(&request, read),
         };
         let now = Utc::now();
         let own_id;
@@ -166,13 +157,11 @@ impl<'a> Worker<'a> {
         let exchange =
             Exchange { request: &request, route, reply: &reply, id, forwarded_for: head.forwarded_for, peer };
         let is_logged = logging::is_on(exchange.level());
-        let line = self.lines.len();
         if is_logged {
             exchange.write_line(&mut self.lines, &app.host, now);
         }
         let series = self.series_of((method, route, reply.status));
-        let delay = fault.map_or(Duration::ZERO, |fault| fault.delay);
-        Prepared { series, is_logged, line, refusal: head.refusal.map(|_| head.unread_body), delay }
+        Prepared { series, is_logged, refusal: head.refusal.map(|_| head.unread_body) }
     }
 
     fn series_of(&mut self, key: SeriesKey) -> RequestSeries {
@@ -183,20 +172,6 @@ impl<'a> Worker<'a> {
         let series = self.app.metrics.request_series(method.label(), route.pattern(), &status.to_string());
         self.series.push((key, series.clone()));
         series
-    }
-
-    /// Sends the answer on a thread of its own, after its delay: nobody else waits for a fault on purpose.
-    fn write_late(&mut self, mut writer: Box<dyn Write + Send>, prepared: Prepared, began: Instant) {
-        let (answer, mut line) = (self.answer.clone(), self.lines.split_off(prepared.line));
-        let send = move || {
-            thread::sleep(prepared.delay);
-            // A client that is gone by now needs no answer.
-            let _ = writer.write_all(&answer).and_then(|()| writer.flush());
-            prepared.finish(&mut line, began);
-            logging::write_lines(&line);
-        };
-        // Without a thread the connection ends unanswered, which is a fault too.
-        let _ = thread::Builder::new().spawn(send);
     }
 
     /// Sends the answer; see `Prepared` for `refusal`.
@@ -251,12 +226,8 @@ impl<'a> Worker<'a> {
 struct Prepared {
     series: RequestSeries,
     is_logged: bool,
-    /// Where its log line begins in the worker's buffer.
-    line: usize,
     /// Set if the connection ends: how long a body tiny_http has not read, if any.
     refusal: Option<Option<u64>>,
-    /// How much later it is sent, on purpose.
-    delay: Duration,
 }
 
 impl Prepared {
