@@ -66,7 +66,7 @@ impl HttpDate {
     }
 }
 
-/// Source: RFC 9110, section 15.
+/// Sources: RFC 9110, section 15; RFC 6585 for 429 and 431.
 fn reason(status: u16) -> &'static str {
     match status {
         200 => "OK",
@@ -79,7 +79,9 @@ fn reason(status: u16) -> &'static str {
         413 => "Content Too Large",
         414 => "URI Too Long",
         417 => "Expectation Failed",
+        429 => "Too Many Requests",
         431 => "Request Header Fields Too Large",
+        500 => "Internal Server Error",
         503 => "Service Unavailable",
         _ => "",
     }
@@ -89,16 +91,47 @@ fn reason(status: u16) -> &'static str {
 mod tests {
     use super::*;
     use crate::routes::Reply;
+    use std::collections::HashSet;
 
-    #[test]
-    fn the_status_line_says_what_the_standard_says() {
+    fn status_line(status: u16) -> String {
         let head = Head::default();
         let context = Context { method: Method::Get, head: &head, request_id: "a", host: "b", ends: false };
-        for expected in ["400 Bad Request", "404 Not Found", "405 Method Not Allowed", "413 Content Too Large"] {
-            let mut out = Vec::new();
-            let status = expected[..3].parse().unwrap();
-            write(&mut out, &Reply::error(status, "no"), &context, "now");
-            assert!(out.starts_with(format!("HTTP/1.1 {expected}\r\nDate: now\r\n").as_bytes()), "{expected}");
+        let mut out = Vec::new();
+        write(&mut out, &Reply::error(status, "no"), &context, "now");
+        String::from_utf8(out).unwrap().lines().next().unwrap().to_owned()
+    }
+
+    #[test]
+    fn a_status_line_has_the_reason_phrase_of_the_standard() {
+        for line in [
+            "200 OK",
+            "303 See Other",
+            "304 Not Modified",
+            "400 Bad Request",
+            "404 Not Found",
+            "405 Method Not Allowed",
+            "411 Length Required",
+            "413 Content Too Large",
+            "414 URI Too Long",
+            "417 Expectation Failed",
+            "429 Too Many Requests",
+            "431 Request Header Fields Too Large",
+            "500 Internal Server Error",
+            "503 Service Unavailable",
+        ] {
+            assert_eq!(status_line(line[..3].parse().unwrap()), format!("HTTP/1.1 {line}"));
+        }
+    }
+
+    #[test]
+    fn every_status_in_the_code_has_a_reason_phrase() {
+        let files = [include_str!("routes.rs"), include_str!("head.rs"), include_str!("worker.rs")];
+        // The first argument of a call, or the first member of a tuple.
+        let first = |rest: &str| rest.trim_start().split_once(',').and_then(|(first, _)| first.parse().ok());
+        let statuses: HashSet<u16> = files.iter().flat_map(|file| file.split('(').filter_map(first)).collect();
+        assert!(statuses.contains(&500) && statuses.contains(&303), "{statuses:?}");
+        for status in statuses.into_iter().filter(|status| (200..600).contains(status)) {
+            assert!(status_line(status).len() > "HTTP/1.1 200 ".len(), "{status} has no reason phrase");
         }
     }
 }
