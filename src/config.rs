@@ -129,21 +129,31 @@ impl<G: Fn(&str) -> Option<String>> Reader<G> {
             Ok(content) => content.trim_end().to_owned(),
             Err(_) if file.is_empty() => self.text("REDIS_URL"),
             Err(error) => {
-                self.mistakes.push(mistake("REDIS_URL_FILE", &file, &format!("a file that can be read ({error})")));
+                // Perhaps the URL itself, by mistake.
+                let shown = if file.contains("://") { without_password(&file) } else { file };
+                self.mistakes.push(mistake("REDIS_URL_FILE", &shown, &format!("a file that can be read ({error})")));
                 return None;
             }
         };
-        if url.is_empty() {
+        if url.is_empty() && file.is_empty() {
             return None;
         }
-        match redis_client(&url) {
-            Ok(client) => Some(client),
-            Err(why) => {
-                let allowed = format!("{}, or nothing for the embedded store ({why})", redis_url::FORM);
-                self.mistakes.push(mistake("REDIS_URL", &without_password(&url), &allowed));
-                None
-            }
-        }
+        let why = match redis_client(&url) {
+            Ok(client) => return Some(client),
+            // Rather a secret that did not arrive than a choice of the embedded store.
+            Err(_) if url.is_empty() => "the file is empty",
+            Err(why) => why,
+        };
+        let form = redis_url::FORM;
+        self.mistakes.push(match file.is_empty() {
+            true => mistake(
+                "REDIS_URL",
+                &without_password(&url),
+                &format!("{form}, or nothing for the embedded store ({why})"),
+            ),
+            false => mistake("REDIS_URL_FILE", &file, &format!("a file that contains {form} ({why})")),
+        });
+        None
     }
 
     fn check_zone(&mut self) {
@@ -246,13 +256,34 @@ mod tests {
         assert!(mistakes.iter().any(|m| m == r#"WORKERS="0" is not allowed: it must be a whole number from 1 to 64"#));
     }
 
-    #[test]
-    fn a_url_is_read_from_its_file_or_the_file_is_named() {
-        let file = std::env::temp_dir().join(format!("mood-redis-url-{}", std::process::id()));
-        std::fs::write(&file, "redis://:secret@host:6379\n").unwrap();
+    fn read_file(name: &str, content: &str) -> Result<Config, Vec<String>> {
+        let file = std::env::temp_dir().join(format!("mood-{name}-{}", std::process::id()));
+        std::fs::write(&file, content).unwrap();
         let config = read(&[("REDIS_URL", "redis://other"), ("REDIS_URL_FILE", file.to_str().unwrap())]);
         std::fs::remove_file(&file).unwrap();
-        assert_eq!(config.unwrap().redis.unwrap().get_connection_info().addr().to_string(), "host:6379");
+        config
+    }
+
+    #[test]
+    fn a_url_is_read_from_its_file_or_the_file_is_named() {
+        let config = read_file("good-url", "redis://:secret@host:6379\n").unwrap();
+        assert_eq!(config.redis.unwrap().get_connection_info().addr().to_string(), "host:6379");
+        for (content, why) in [
+            ("", "the file is empty"),
+            (" \n\t\n", "the file is empty"),
+            ("redis://:hunter2@host:port\n", "its port is not a number from 1 to 65535"),
+            ("hunter2", "it has no scheme"),
+            ("redis://hunter2\nredis://x", "line end"),
+        ] {
+            let mistakes = read_file("bad-url", content).unwrap_err();
+            assert_eq!(mistakes.len(), 1, "{mistakes:?}");
+            let (start, end) = ("REDIS_URL_FILE=\"/", "it must be a file that contains redis://[[user]:password@]host");
+            assert!(mistakes[0].starts_with(start) && mistakes[0].contains(end), "{mistakes:?}");
+            assert!(mistakes[0].contains(why) && !mistakes[0].contains("hunter2"), "{mistakes:?}");
+        }
+        assert!(read(&[("REDIS_URL_FILE", ""), ("REDIS_URL", "")]).unwrap().redis.is_none());
+        let mistakes = read(&[("REDIS_URL_FILE", "redis://:hunter2@host")]).unwrap_err();
+        assert!(mistakes.len() == 1 && !mistakes[0].contains("hunter2"), "{mistakes:?}");
         let mistakes = read(&[("REDIS_URL_FILE", "/nothing/here")]).unwrap_err();
         assert!(mistakes.len() == 1 && mistakes[0].starts_with("REDIS_URL_FILE=\"/nothing/here\""), "{mistakes:?}");
     }
