@@ -3,12 +3,11 @@
 //! `main.rs` is start-up and shut-down, in the order they happen; everything else is here, so that `benches/` reaches it too.
 //!
 //! - `config`    environment → Config
-//! - `server`    tiny_http: the listener, the life of the workers, and the drain
+//! - `server`    tiny_http: the listener, the workers that answer its requests, and their end
 //! - `worker`    takes requests in batches, has each answered, sends the answers
-//! - `guard`     what tiny_http leaves unbounded: starved, idle, slow and stuck connections
+//! - `limits`    the limits that tiny_http lacks: idle, slow, oversized, excess, flooding and stuck connections
 //! - `head`      what is read out of a request's head, and which requests are refused
 //! - `faults`    failing on purpose, for those who asked for it
-//! - `flood`     which connections send faster than anybody can answer
 //! - `routes`    request → Reply
 //! - `service`   the mood of today: clock, store and catalogue
 //! - `store`     the Redis store and the embedded one
@@ -22,7 +21,7 @@
 //! - `logging`   JSON lines; `json` the strings in them
 //! - `command`   the command line: --help, --version, healthcheck
 //! - `lock`      locks that outlive a panic
-//! - `os`, `heap` system calls and the allocator's alarm; all `unsafe` is there
+//! - `os`        the system calls that std does not have; all `unsafe` is there and in `limits`
 
 pub mod access_log;
 pub mod build;
@@ -34,13 +33,11 @@ mod corpus;
 pub mod day;
 pub mod entry;
 pub mod faults;
-pub mod flood;
 pub mod gif;
-pub mod guard;
 pub mod hash;
 pub mod head;
-pub mod heap;
 pub mod json;
+pub mod limits;
 pub mod lock;
 pub mod logging;
 pub mod metrics;

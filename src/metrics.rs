@@ -1,5 +1,6 @@
 //! Every metric's name, labels and buckets, in one table; and how they are written for Prometheus.
 
+use crate::limits::CLOSE_REASONS;
 use crate::lock::lock;
 use crate::process;
 use chrono::Utc;
@@ -32,7 +33,6 @@ pub struct Metrics {
     pub connections_open: IntGauge,
     pub connections_stuck: IntGauge,
     closed: IntCounterVec,
-    pub nudges: IntCounter,
     pub panics: IntCounter,
     pub faults_active: IntGauge,
 }
@@ -61,10 +61,9 @@ impl Metrics {
             pool: gauges(&registry, "redis_pool_connections", "Connections of the pool, by state.", &["state"]),
             redis_errors: counters(&registry, "redis_errors_total", "Failed Redis operations: connect, timeout, io, or reply (Redis refused).", &["kind"]),
             foreign_values: counter(&registry, "mood_foreign_values_total", "Values in the store that were not ours and were replaced."),
-            connections_open: gauge(&registry, "http_connections_open", "Connections at the last look, stuck ones included."),
+            connections_open: gauge(&registry, "http_connections_open", "Open connections, stuck ones included."),
             connections_stuck: gauge(&registry, "http_connections_stuck", "Connections whose thread hangs for good; past a limit the replica drains and exits."),
             closed: counters(&registry, "http_connections_closed_total", "Connections closed by this side: idle, slow, oversized, excess, unread, flood, or refused.", &["reason"]),
-            nudges: counter(&registry, "http_connection_nudges_total", "Connections to the own port that woke a starved connection."),
             panics: counter(&registry, "mood_panics_total", "Panics caught."),
             faults_active: gauge(&registry, "mood_faults_active", "1 while this replica fails on purpose (POST /faults)."),
             registry,
@@ -79,6 +78,9 @@ impl Metrics {
         }
         for kind in ["connect", "timeout", "io", "reply"] {
             metrics.redis_errors.with_label_values(&[kind]);
+        }
+        for reason in CLOSE_REASONS {
+            metrics.closed.with_label_values(&[reason]);
         }
         metrics
     }

@@ -1,15 +1,14 @@
-//! tiny_http: the listener, the life of the workers, and the drain.
+//! tiny_http: the listener, the workers that answer its requests, and their end.
 
-use crate::guard::{Aged, Refused};
-use crate::lock::lock;
+use crate::limits::Connections;
 use crate::os;
 use crate::routes::App;
 use crate::worker::{BATCH, Worker};
 use socket2::SockRef;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
-use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -21,22 +20,19 @@ const RECEIVE_BUFFER: usize = 32 * 1024;
 const SEND_TIMEOUT: Duration = Duration::from_millis(50);
 /// A peer that is gone without a word (a host that lost power) is noticed after this time.
 const PEER_TIMEOUT: Duration = Duration::from_secs(20);
-/// Connections that wait to be accepted. What waits when the guard begins to hold arrivals back still comes through, so
-/// this is also how far the limit of connections may be passed.
+/// Connections that wait to be accepted. While there are as many connections as allowed, all that come wait here.
 const BACKLOG: i32 = 128;
 
 pub struct Server {
     http: tiny_http::Server,
     is_stopping: AtomicBool,
-    /// Why no further request can be received.
-    fault: Mutex<Option<String>>,
 }
 
-/// A listening socket whose options every connection inherits: twice, to be watched and to be served.
+/// A listening socket whose options every connection inherits.
 ///
 /// # Errors
 /// The address is in use, or not one of this machine, or the port is reserved.
-pub fn listen(address: SocketAddr) -> io::Result<(TcpListener, TcpListener)> {
+pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     let listener = TcpListener::bind(address)?;
     os::set_backlog(&listener, BACKLOG)?;
     let socket = SockRef::from(&listener);
@@ -46,18 +42,17 @@ pub fn listen(address: SocketAddr) -> io::Result<(TcpListener, TcpListener)> {
     socket.set_write_timeout(Some(SEND_TIMEOUT))?;
     socket.set_tcp_user_timeout(Some(PEER_TIMEOUT))?;
     socket.set_keepalive(true)?;
-    Ok((listener.try_clone()?, listener))
+    Ok(listener)
 }
 
 impl Server {
-    /// Starts accepting connections on `listener` and reading their requests; `start_workers` answers them. The first thread
-    /// that this starts is the one that accepts.
+    /// Starts accepting connections on `listener` and reading their requests; `start_workers` answers them.
     ///
     /// # Errors
     /// A thread could not be started.
     pub fn open(listener: TcpListener) -> io::Result<Arc<Server>> {
         let http = tiny_http::Server::from_listener(listener, None).map_err(io::Error::other)?;
-        Ok(Arc::new(Server { http, is_stopping: AtomicBool::new(false), fault: Mutex::default() }))
+        Ok(Arc::new(Server { http, is_stopping: AtomicBool::new(false) }))
     }
 
     /// Starts answering.
@@ -68,21 +63,14 @@ impl Server {
         self: &Arc<Server>,
         workers: usize,
         app: &Arc<App>,
-        refused: &Arc<Refused>,
-        aged: &Arc<Aged>,
+        connections: &'static Connections,
     ) -> io::Result<Vec<JoinHandle<()>>> {
         let workers = (0..workers).map(|n| {
-            let (server, app, refused, aged) =
-                (Arc::clone(self), Arc::clone(app), Arc::clone(refused), Arc::clone(aged));
-            let work = move || server.work(&mut Worker::new(&app, &refused, &aged));
+            let (server, app) = (Arc::clone(self), Arc::clone(app));
+            let work = move || server.work(&mut Worker::new(&app, connections));
             thread::Builder::new().name(format!("worker-{n}")).spawn(work)
         });
         workers.collect()
-    }
-
-    /// Why requests are no longer received, if so.
-    pub fn fault(&self) -> Option<String> {
-        lock(&self.fault).clone()
     }
 
     /// Lets every worker end after its batch, then has `last` answer what still waits.
@@ -99,25 +87,17 @@ impl Server {
 
     fn work(&self, worker: &mut Worker) {
         while !self.is_stopping.load(SeqCst) {
-            match self.http.recv() {
-                Ok(first) => {
-                    let mut batch = vec![first];
-                    // An `unblock` that is meant for a sleeping worker may end this loop; then this worker takes its
-                    // place and sees the flag.
-                    while batch.len() < BATCH
-                        && let Ok(Some(request)) = self.http.try_recv()
-                    {
-                        batch.push(request);
-                    }
-                    worker.answer_batch(batch);
-                }
-                Err(_) if self.is_stopping.load(SeqCst) => {}
-                // tiny_http's accept thread has ended, and with it every new connection.
-                Err(error) => {
-                    *lock(&self.fault) = Some(format!("connections can no longer be accepted: {error}"));
-                    os::wake();
-                }
+            // An error is the end of accepting, of which `Connections::sweep` tells, or an `unblock`.
+            let Ok(first) = self.http.recv() else { continue };
+            let mut batch = vec![first];
+            // An `unblock` that is meant for a sleeping worker may end this loop; then this worker takes its place and sees
+            // the flag.
+            while batch.len() < BATCH
+                && let Ok(Some(request)) = self.http.try_recv()
+            {
+                batch.push(request);
             }
+            worker.answer_batch(batch);
         }
     }
 }

@@ -1,17 +1,16 @@
 //! A worker: takes requests in batches, has each answered, sends the answers, and ends connections that misbehave.
 
 use crate::access_log::{self, Exchange};
-use crate::flood::Flood;
-use crate::guard::{Aged, Refused};
 use crate::head::{self, Head};
+use crate::limits::flood::Flood;
+use crate::limits::{self, Connections, Standing};
 use crate::logging;
 use crate::metrics::RequestSeries;
-use crate::os;
 use crate::response::{self, Context, HttpDate};
 use crate::routes::{App, BatchRead, Method, Reply, Request, Route};
 use chrono::Utc;
 use std::io::{self, Write};
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::net::{Shutdown, SocketAddr};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::Ordering::SeqCst;
 use std::time::Instant;
@@ -25,8 +24,7 @@ type SeriesKey = (Method, Route, u16);
 /// A worker's own state: buffers that are used again, and what is cached from the metrics.
 pub struct Worker<'a> {
     app: &'a App,
-    refused: &'a Refused,
-    aged: &'a Aged,
+    connections: &'a Connections,
     answer: Vec<u8>,
     lines: Vec<u8>,
     /// A few dozen at most: a list is searched as fast as a table.
@@ -36,11 +34,10 @@ pub struct Worker<'a> {
 }
 
 impl<'a> Worker<'a> {
-    pub fn new(app: &'a App, refused: &'a Refused, aged: &'a Aged) -> Worker<'a> {
+    pub fn new(app: &'a App, connections: &'a Connections) -> Worker<'a> {
         Worker {
             app,
-            refused,
-            aged,
+            connections,
             answer: Vec::with_capacity(2048),
             lines: Vec::with_capacity(4096),
             series: Vec::new(),
@@ -78,7 +75,7 @@ impl<'a> Worker<'a> {
 
     fn answer(&mut self, request: tiny_http::Request, read: &mut BatchRead, began: Instant) {
         let peer = request.remote_addr().copied();
-        if peer.is_some_and(|peer| self.refused.contains(peer)) {
+        if self.standing(peer) == Standing::Refused {
             return drop_quietly(request);
         }
         if let Some(peer) = peer
@@ -93,7 +90,7 @@ impl<'a> Worker<'a> {
             return self.answer_in_turn(request, peer, read, began);
         }
         let prepared = self.prepare(&head, method, request.url(), b"", peer, read);
-        self.send(request, peer, prepared.refusal);
+        self.send(request, peer, prepared.after);
         prepared.finish(&mut self.lines, began);
     }
 
@@ -115,7 +112,7 @@ impl<'a> Worker<'a> {
         let (method, target) = (method(request.method()), request.url().to_owned());
         let mut writer = request.into_writer();
         // Waits until the earlier answers are written. If the connection is gone, so is the wish.
-        if writer.flush().is_err() || peer.is_some_and(|peer| self.refused.contains(peer)) {
+        if writer.flush().is_err() || self.standing(peer) == Standing::Refused {
             return;
         }
         let prepared = self.prepare(&Head::read(&headers, &target, &version), method, &target, &body, peer, read);
@@ -151,7 +148,7 @@ impl<'a> Worker<'a> {
                 &own_id
             }
         };
-        let ends = app.draining.load(SeqCst) || peer.is_some_and(|peer| self.aged.contains(peer));
+        let ends = app.draining.load(SeqCst) || self.standing(peer) == Standing::Aged;
         let context = Context { method, head, request_id: id, host: &app.host, ends };
         response::write(&mut self.answer, &reply, &context, self.date.at(now));
         let exchange =
@@ -161,7 +158,12 @@ impl<'a> Worker<'a> {
             exchange.write_line(&mut self.lines, &app.host, now);
         }
         let series = self.series_of((method, route, reply.status));
-        Prepared { series, is_logged, refusal: head.refusal.map(|_| head.unread_body) }
+        let after = match (head.refusal, head.unread_body) {
+            (None, _) => After::Next,
+            (Some(_), None) => After::End,
+            (Some(_), Some(length)) => After::EndUnread(length),
+        };
+        Prepared { series, is_logged, after }
     }
 
     fn series_of(&mut self, key: SeriesKey) -> RequestSeries {
@@ -174,26 +176,27 @@ impl<'a> Worker<'a> {
         series
     }
 
-    /// Sends the answer; see `Prepared` for `refusal`.
-    fn send(&mut self, request: tiny_http::Request, peer: Option<SocketAddr>, refusal: Option<Option<u64>>) {
-        match (refusal, peer) {
-            (None, _) | (Some(_), None) => self.write(request.into_writer(), peer),
-            (Some(None), Some(peer)) => {
-                let socket = self.refuse(peer, "refused");
+    fn send(&mut self, request: tiny_http::Request, peer: Option<SocketAddr>, after: After) {
+        let sockets = match (after, peer) {
+            (After::Next, _) | (_, None) => return self.write(request.into_writer(), peer),
+            (_, Some(peer)) => self.connections.refuse(peer, "refused"),
+        };
+        match after {
+            After::EndUnread(length) => {
+                // tiny_http reads a body to its end before it hands out the writer, so this answer goes around it.
+                for mut socket in sockets {
+                    // The connection ends whether or not the client takes the answer.
+                    let _ = socket.write_all(&self.answer);
+                    limits::end(&socket);
+                }
+                drop_with_body(request, length);
+            }
+            _ => {
                 self.write(request.into_writer(), None);
-                if let Some(socket) = socket {
+                for socket in sockets {
                     // Fails only where the connection is closed already.
                     let _ = socket.shutdown(Shutdown::Both);
                 }
-            }
-            (Some(Some(length)), Some(peer)) => {
-                // tiny_http reads a body to its end before it hands out the writer, so this answer goes around it.
-                if let Some(mut socket) = self.refuse(peer, "refused") {
-                    // The connection ends whether or not the client takes the answer.
-                    let _ = socket.write_all(&self.answer);
-                    os::end(&socket);
-                }
-                drop_with_body(request, length);
             }
         }
     }
@@ -210,15 +213,13 @@ impl<'a> Worker<'a> {
     }
 
     fn end_connection(&self, peer: SocketAddr, reason: &str) {
-        if let Some(socket) = self.refuse(peer, reason) {
-            os::end(&socket);
+        for socket in self.connections.refuse(peer, reason) {
+            limits::end(&socket);
         }
     }
 
-    /// From now on nothing of this peer is carried out. Gives its socket, if it still exists.
-    fn refuse(&self, peer: SocketAddr, reason: &str) -> Option<TcpStream> {
-        self.app.metrics.connection_closed(reason);
-        self.refused.add(peer).map(TcpStream::from)
+    fn standing(&self, peer: Option<SocketAddr>) -> Standing {
+        peer.map_or(Standing::Good, |peer| self.connections.standing(peer))
     }
 }
 
@@ -226,8 +227,17 @@ impl<'a> Worker<'a> {
 struct Prepared {
     series: RequestSeries,
     is_logged: bool,
-    /// Set if the connection ends: how long a body tiny_http has not read, if any.
-    refusal: Option<Option<u64>>,
+    after: After,
+}
+
+/// What becomes of the connection after an answer.
+#[derive(Clone, Copy)]
+enum After {
+    /// The next request, if the client may send one.
+    Next,
+    End,
+    /// It ends, and tiny_http has not read a body of this length.
+    EndUnread(u64),
 }
 
 impl Prepared {
@@ -254,7 +264,7 @@ fn drop_quietly(request: tiny_http::Request) {
 /// Drops a request whose body has not been read and whose connection is ended.
 ///
 /// tiny_http first allocates the whole length, and a failed allocation aborts the process. A request that is too long
-/// for that is kept for ever instead; the guard counts its connection as stuck.
+/// for that is kept for ever instead; its connection counts as stuck.
 fn drop_with_body(request: tiny_http::Request, length: u64) {
     let can_allocate = usize::try_from(length).is_ok_and(|length| Vec::<u8>::new().try_reserve_exact(length).is_ok());
     if can_allocate {

@@ -121,7 +121,7 @@ fn what_is_too_long_is_refused_in_little_memory(#[case] request: String, #[case]
     let mood = Mood::start();
     let answer = mood.raw(request.as_bytes());
     assert!(expected.split(' ').any(|status| status == first_status(&answer)), "{answer}");
-    // On a connection that the guard knows as a good one, and on many at once.
+    // On a connection that is known as a good one, and on many at once.
     thread::scope(|scope| {
         for _ in 0..8 {
             scope.spawn(|| {
@@ -135,6 +135,24 @@ fn what_is_too_long_is_refused_in_little_memory(#[case] request: String, #[case]
     });
     mood.serves();
     mood.assert_small();
+}
+
+#[test]
+fn many_unfinished_requests_take_little_memory() {
+    let mood = Mood::start();
+    let head = format!("GET / HTTP/1.1\r\n{HOST}{}", "a:b\r\n".repeat(4_000));
+    let unfinished: Vec<_> = (0..500)
+        .map(|_| {
+            let mut stream = mood.connect();
+            // Some of them are closed before they have sent it all.
+            let _ = stream.write_all(head.as_bytes());
+            stream
+        })
+        .collect();
+    mood.serves_within(250);
+    mood.assert_small();
+    assert!(mood.metric("http_connections_closed_total{reason=\"oversized\"}") > 0.0);
+    drop(unfinished);
 }
 
 #[test]
@@ -240,7 +258,7 @@ fn a_client_that_never_reads_holds_up_nobody() {
     while began.elapsed() < Duration::from_secs(2) {
         mood.serves_within(1000);
     }
-    // By the worker that met a full buffer, or by the guard that saw more and more bytes unanswered.
+    // By the worker that met a full buffer, or by the limit of bytes that have no answer.
     let closed = |reason| mood.metric(&format!("http_connections_closed_total{{reason=\"{reason}\"}}"));
     assert!(closed("unread") + closed("oversized") >= 4.0);
     mood.assert_small();
@@ -282,7 +300,7 @@ fn more_connections_than_allowed_close_the_idlest() {
     let silent: Vec<_> = (0..300).map(|_| mood.connect()).collect();
     wait_for("the excess is closed", || (mood.metric("http_connections_open") <= 100.0).then_some(()));
     assert!(mood.metric("http_connections_closed_total{reason=\"excess\"}") > 0.0);
-    // One that comes while arrivals are held back is let in at its kernel's next try, a second or three later.
+    // One that finds the kernel's queue full is let in at its next try, a second or three later.
     mood.serves_within(4000);
     drop(silent);
 }
@@ -313,7 +331,7 @@ fn resets_end_nothing_but_their_own_connection() {
 fn a_thousand_http_2_request_lines_end_in_a_drained_restart_at_worst() {
     let mut mood = Mood::with(&[("REQUEST_TIMEOUT_S", "1")]);
     let address = mood.address;
-    // Past the limit connections are held back, so each client has a thread and some patience.
+    // Past the limit connections wait, so each client has a thread and some patience.
     let attackers: Vec<_> = (0..20)
         .map(|_| {
             thread::spawn(move || {

@@ -2,11 +2,13 @@
 
 mod support;
 
+use rstest::rstest;
+use socket2::{Domain, Socket, Type};
 use std::io::{BufReader, Write};
-use std::net::TcpStream;
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::thread;
 use std::time::{Duration, Instant};
-use support::{Mood, read_answer, read_whole_answer};
+use support::{Mood, allow_open_files, read_answer, read_whole_answer, wait_for, within};
 
 /// Opens `count` connections at once, keeps them all, sends on each after `pause`, and gives the slowest answer.
 fn slowest_of(mood: &Mood, count: usize, pause: Duration) -> Duration {
@@ -122,4 +124,121 @@ fn without_a_limit_no_connection_is_too_old() {
         assert!(headers.iter().all(|header| !header.starts_with("connection:")), "{headers:?}");
         thread::sleep(Duration::from_millis(100));
     }
+}
+
+/// Connections that have had an answer and are idle since.
+fn idle(mood: &Mood, count: usize) -> Vec<BufReader<TcpStream>> {
+    let mut streams = Vec::new();
+    for _ in 0..count {
+        let mut stream = BufReader::new(mood.connect());
+        stream.get_mut().write_all(b"GET /livez HTTP/1.1\r\nHost: test\r\n\r\n").unwrap();
+        assert_eq!(read_answer(&mut stream).unwrap().0, 200);
+        streams.push(stream);
+    }
+    streams
+}
+
+#[rstest]
+#[case::default_configuration(500, "512")]
+#[case::many(2000, "4000")]
+fn idle_connections_use_less_than_3_per_cent_of_a_core(#[case] count: usize, #[case] limit: &str) {
+    allow_open_files(4096);
+    let mood = Mood::with(&[("MAX_CONNECTIONS", limit)]);
+    let _idle = idle(&mood, count);
+    assert_eq!(mood.metric("http_connections_open"), count as f64 + 1.0);
+    let used = mood.cpu_during(Duration::from_secs(4));
+    assert!(used < 3.0, "{used:.1} %");
+}
+
+#[test]
+fn a_few_slow_clients_beside_many_idle_ones_use_less_than_3_per_cent_of_a_core() {
+    allow_open_files(4096);
+    let mood = Mood::start();
+    let _idle = idle(&mood, 400);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut slow = Vec::new();
+            for _ in 0..20 {
+                let mut stream = mood.connect();
+                stream.write_all(b"GET /mood HT").unwrap();
+                slow.push(stream);
+                thread::sleep(Duration::from_millis(200));
+            }
+        });
+        let used = mood.cpu_during(Duration::from_secs(4));
+        assert!(used < 3.0, "{used:.1} %");
+    });
+}
+
+#[test]
+fn connections_from_one_port_to_many_addresses_each_have_their_limits() {
+    let mood = Mood::with(&[("LISTEN_ADDR", "0.0.0.0:0"), ("REQUEST_TIMEOUT_S", "1"), ("MAX_CONNECTIONS", "16")]);
+    let from = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    from.set_reuse_address(true).unwrap();
+    from.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into()).unwrap();
+    let from = from.local_addr().unwrap();
+    let connect = |last: u8| {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        socket.set_reuse_address(true).unwrap();
+        socket.bind(&from).unwrap();
+        let to = SocketAddr::from(([127, 0, 1, last], mood.address.port()));
+        socket.connect_timeout(&to.into(), Duration::from_secs(5)).unwrap();
+        let mut stream = TcpStream::from(socket);
+        stream.write_all(b"GET /mood HTTP/1.1\r\n").unwrap();
+        stream
+    };
+    let half: Vec<_> = (1..=100).map(connect).collect();
+    let is_open = |stream: &&TcpStream| {
+        stream.set_nonblocking(true).unwrap();
+        stream.peek(&mut [0]).is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock)
+    };
+    within(Duration::from_secs(6), "all of them are closed", || {
+        thread::sleep(Duration::from_millis(100));
+        (half.iter().filter(is_open).count() == 0).then_some(())
+    });
+    mood.serves_within(250);
+}
+
+#[test]
+fn a_burst_of_connections_at_a_low_limit_of_open_files_is_served() {
+    allow_open_files(4096);
+    let mut mood = Mood::with_open_files(1024, &[("LOG_LEVEL", "warn")]);
+    wait_for("the lower limit is logged", || (mood.log_has("ulimit -n") == 1).then_some(()));
+    thread::scope(|scope| {
+        for _ in 0..15 {
+            scope.spawn(|| {
+                let served: Vec<_> = (0..100).map(|_| idle(&mood, 1)).collect();
+                assert_eq!(served.len(), 100);
+            });
+        }
+    });
+    assert!(mood.ended().is_none());
+    mood.serves_within(1000);
+}
+
+#[test]
+fn every_reason_to_close_a_connection_is_counted_from_zero() {
+    let mood = Mood::start();
+    let metrics = mood.get("/metrics").text();
+    for reason in ["idle", "slow", "oversized", "excess", "unread", "flood", "refused"] {
+        assert!(metrics.contains(&format!("http_connections_closed_total{{reason=\"{reason}\"}} 0\n")), "{reason}");
+    }
+}
+
+#[test]
+fn a_request_maps_no_memory() {
+    const MINOR_FAULTS: usize = 10;
+    let mood = Mood::start();
+    let mut stream = BufReader::new(mood.connect());
+    let mut ask = |times: usize| {
+        for _ in 0..times {
+            stream.get_mut().write_all(b"GET /mood HTTP/1.1\r\nHost: test\r\nAccept: text/html\r\n\r\n").unwrap();
+            assert_eq!(read_answer(&mut stream).unwrap().0, 200);
+        }
+    };
+    ask(200);
+    let before = mood.stat(MINOR_FAULTS);
+    ask(1000);
+    let faults = mood.stat(MINOR_FAULTS) - before;
+    assert!(faults < 200, "{faults} page faults in 1,000 requests");
 }

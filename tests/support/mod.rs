@@ -5,6 +5,7 @@ pub mod corpus;
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
@@ -65,9 +66,20 @@ impl Mood {
     }
 
     pub fn with(environment: &[(&str, &str)]) -> Mood {
+        Mood::of(Mood::command().envs(environment.iter().copied()))
+    }
+
+    /// Whose process allows only so many open files, whatever the machine allows.
+    pub fn with_open_files(files: u64, environment: &[(&str, &str)]) -> Mood {
         let mut command = Mood::command();
-        command.envs(environment.iter().copied()).stdout(Stdio::piped());
-        let mut child = command.spawn().expect("the binary starts");
+        command.envs(environment.iter().copied());
+        // SAFETY: setrlimit may be called between fork and exec.
+        unsafe { command.pre_exec(move || set_open_files(files, files)) };
+        Mood::of(&mut command)
+    }
+
+    fn of(command: &mut Command) -> Mood {
+        let mut child = command.stdout(Stdio::piped()).spawn().expect("the binary starts");
         let stdout = child.stdout.take().expect("it is piped");
         let lines = Arc::new(Mutex::new(Vec::new()));
         let kept = Arc::clone(&lines);
@@ -200,6 +212,25 @@ impl Mood {
         line.split_whitespace().nth(1)?.parse().ok()
     }
 
+    /// The share of one core that the service uses during `time`, in per cent.
+    pub fn cpu_during(&self, time: Duration) -> f64 {
+        let nanoseconds = || -> u64 {
+            let tasks = std::fs::read_dir(format!("/proc/{}/task", self.pid())).expect("it runs");
+            let times = tasks.filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("schedstat")).ok());
+            times.map(|time| time.split(' ').next().unwrap().parse::<u64>().unwrap()).sum()
+        };
+        let before = nanoseconds();
+        thread::sleep(time);
+        (nanoseconds() - before) as f64 / time.as_nanos() as f64 * 100.0
+    }
+
+    /// A field of /proc/<pid>/stat by its number in proc(5).
+    pub fn stat(&self, field: usize) -> u64 {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid())).expect("it runs");
+        let (_, rest) = stat.rsplit_once(')').expect("the command is in brackets");
+        rest.split_whitespace().nth(field - 3).expect("there is such a field").parse().expect("a number")
+    }
+
     pub fn metric(&self, name: &str) -> f64 {
         let text = self.get("/metrics").text();
         let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
@@ -257,6 +288,23 @@ impl Answer {
 
     pub fn json(&self) -> serde_json::Value {
         serde_json::from_slice(&self.body).expect("JSON")
+    }
+}
+
+/// Lets this test open so many files, if the machine does.
+pub fn allow_open_files(files: u64) {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: the call gets a valid pointer to a limit.
+    unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) };
+    set_open_files(files.min(limit.rlim_max), limit.rlim_max).expect("below the hard limit");
+}
+
+fn set_open_files(soft: u64, hard: u64) -> std::io::Result<()> {
+    let limit = libc::rlimit { rlim_cur: soft, rlim_max: hard };
+    // SAFETY: the call gets a valid pointer to a limit.
+    match unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &limit) } {
+        0 => Ok(()),
+        _ => Err(std::io::Error::last_os_error()),
     }
 }
 

@@ -1,0 +1,89 @@
+//! accept4, recv, send and close of libc, as std calls them. Each does what it always does, and reports it to the table.
+//!
+//! A symbol that the program defines takes precedence over the one in libc, both with a static and with a dynamic libc.
+
+use super::CONNECTIONS;
+use libc::{c_int, c_void, size_t, sockaddr, socklen_t, ssize_t};
+use std::ptr;
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// How long an accept that fails for want of memory or descriptors is tried again. If tiny_http sees an error it never
+/// accepts anything again.
+const ACCEPT_PATIENCE: Duration = Duration::from_secs(1);
+const ACCEPT_PAUSE: Duration = Duration::from_millis(10);
+
+// SAFETY (all four): the arguments are passed on to the kernel as they are, which is all that libc does with them. The table
+// calls none of these functions while it is locked, and cannot panic or unwind into std.
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn accept4(listener: c_int, address: *mut sockaddr, length: *mut socklen_t, flags: c_int) -> c_int {
+    let accept = || libc::syscall(libc::SYS_accept4, listener, address, length, flags) as c_int;
+    let Some(connections) = CONNECTIONS.get().filter(|connections| connections.is_of(listener)) else {
+        return accept();
+    };
+    connections.wait_for_room();
+    let mut failing_since = None;
+    loop {
+        let accepted = accept();
+        if accepted >= 0 {
+            connections.opened(accepted);
+            return accepted;
+        }
+        let error = *libc::__errno_location();
+        let since = *failing_since.get_or_insert_with(Instant::now);
+        match error {
+            // std itself calls again.
+            libc::EINTR => return accepted,
+            libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM if since.elapsed() < ACCEPT_PATIENCE => {
+                thread::sleep(ACCEPT_PAUSE);
+            }
+            libc::EBADF
+            | libc::EINVAL
+            | libc::ENOTSOCK
+            | libc::EMFILE
+            | libc::ENFILE
+            | libc::ENOBUFS
+            | libc::ENOMEM => {
+                connections.accepting_ended(&std::io::Error::from_raw_os_error(error));
+                *libc::__errno_location() = error;
+                return accepted;
+            }
+            // What went wrong with one connection only, or in the network (accept(2)).
+            _ => failing_since = None,
+        }
+    }
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn recv(fd: c_int, buffer: *mut c_void, size: size_t, flags: c_int) -> ssize_t {
+    let connections = CONNECTIONS.get();
+    if let Some(connections) = connections {
+        connections.reads(fd);
+    }
+    let none = ptr::null_mut::<c_void>();
+    let received = libc::syscall(libc::SYS_recvfrom, fd, buffer, size, flags, none, none) as ssize_t;
+    match connections {
+        Some(connections) if received > 0 && !connections.received(fd, received as usize) => 0,
+        _ => received,
+    }
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn send(fd: c_int, bytes: *const c_void, size: size_t, flags: c_int) -> ssize_t {
+    let none = ptr::null_mut::<c_void>();
+    let sent = libc::syscall(libc::SYS_sendto, fd, bytes, size, flags, none, 0) as ssize_t;
+    if let (Some(connections), 1..) = (CONNECTIONS.get(), sent) {
+        connections.sent(fd);
+    }
+    sent
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn close(fd: c_int) -> c_int {
+    if let Some(connections) = CONNECTIONS.get() {
+        // Before the kernel may give the same number to somebody else.
+        connections.closes(fd);
+    }
+    libc::syscall(libc::SYS_close, fd) as c_int
+}

@@ -1,0 +1,50 @@
+//! The limits that tiny_http lacks.
+//!
+//! tiny_http has a thread per connection, no timeouts and no bounds, and it does not expose its sockets. But all that it does
+//! with a connection passes through four functions of libc: accept4, recv, send and close. This program defines them
+//! (`calls`), so each call also reports to one table (`table`), which knows what every connection does without looking at
+//! the sockets. `flood` finds clients that send requests faster than anybody can answer them.
+
+mod calls;
+pub mod flood;
+mod table;
+
+pub use table::{CLOSE_REASONS, Connections, SWEEP_INTERVAL, Standing, end};
+
+use crate::config::Limits;
+use crate::metrics::Metrics;
+use crate::os;
+use std::net::TcpListener;
+use std::os::fd::AsRawFd;
+use std::sync::{Arc, OnceLock};
+
+/// What a process has open besides its connections: the listener, the standard streams, files of /proc that /metrics reads.
+const OTHER_FILES: usize = 32;
+/// tiny_http holds a reading and a writing descriptor of each connection.
+const FILES_PER_CONNECTION: usize = 2;
+
+/// The four functions have no argument to pass a table in.
+static CONNECTIONS: OnceLock<Connections> = OnceLock::new();
+
+/// Watches all connections that `listener` accepts from now on.
+///
+/// # Panics
+/// If it is called twice: a process has one listener.
+pub fn watch(listener: &TcpListener, limits: Limits, metrics: Arc<Metrics>) -> &'static Connections {
+    let connections = Connections::new(listener.as_raw_fd(), limits, metrics);
+    assert!(CONNECTIONS.set(connections).is_ok(), "a process has one listener");
+    CONNECTIONS.get().expect("it was set just now")
+}
+
+/// Makes room for all connections among the open files, or allows as many connections as there is room for. `others` is
+/// what workers and the Redis pool may open.
+pub fn bounded_by_open_files(mut limits: Limits, others: usize) -> Limits {
+    let reserve = OTHER_FILES + others;
+    let files = os::allow_open_files((limits.connections * FILES_PER_CONNECTION + reserve) as u64);
+    let bound = ((files as usize).saturating_sub(reserve) / FILES_PER_CONNECTION).max(4);
+    if bound < limits.connections {
+        log::warn!("the limit of {files} open files (ulimit -n) allows {bound} connections only");
+        limits.connections = bound;
+    }
+    limits
+}

@@ -1,0 +1,521 @@
+//! The one table of connections: what each has done, and when this side ends it.
+
+use crate::config::Limits;
+use crate::lock::lock;
+use crate::metrics::Metrics;
+use socket2::SockRef;
+use std::mem;
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::os::fd::{AsFd, BorrowedFd, RawFd};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::time::{Duration, Instant};
+
+/// How often the main thread calls `sweep`, so also how late a limit of time may be enforced.
+pub const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
+/// Why this side closes connections; labels of `http_connections_closed_total`.
+pub const CLOSE_REASONS: [&str; 7] = ["idle", "slow", "oversized", "excess", "unread", "flood", "refused"];
+
+/// A connection with more bytes of unfinished requests is a large one.
+const LARGE: usize = 1024;
+/// What all large connections may have together. tiny_http needs up to thirty times as much memory (short header lines are
+/// the worst).
+const LARGE_BYTES: usize = 192 * 1024;
+/// A thread that was given a connection has read from it by then, unless the machine is very busy.
+const THREAD_START: Duration = Duration::from_secs(1);
+/// Between two attempts to make room for new connections.
+const ROOM_PAUSE: Duration = Duration::from_millis(20);
+/// A connection that has just been opened, or whose request has just begun, is spared so long.
+const YOUNG: Duration = Duration::from_millis(100);
+/// A connection that this side ended and that still exists after this time belongs to a thread that hangs.
+const END_TIME: Duration = Duration::from_secs(1);
+/// With so many such threads, about 12 KB each, the replica restarts.
+const STUCK: usize = 200;
+
+/// What the workers have to know of a client's connections.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Standing {
+    Good,
+    /// Older than it may become: its client is asked to leave, so that replicas that came later get their share.
+    Aged,
+    /// Ended by this side. What follows an unread body may look like a request: nothing more is carried out.
+    Refused,
+}
+
+/// All connections of one listener. The functions of libc in `calls` report to it, workers ask it, and the main thread has it
+/// enforce the limits once in `SWEEP_INTERVAL`.
+pub struct Connections {
+    listener: RawFd,
+    limits: Limits,
+    metrics: Arc<Metrics>,
+    table: Mutex<Table>,
+    /// A connection ended, or its thread has begun to read: what the accept thread waits for.
+    changed: Condvar,
+    /// Connections from which no thread has read yet. Outside the table, since every recv asks for it.
+    unread: AtomicUsize,
+    /// Whether any connection's standing may not be good. Outside the table, since every request asks for it.
+    is_any_marked: AtomicBool,
+}
+
+#[derive(Default)]
+struct Table {
+    /// By descriptor.
+    entries: Vec<Entry>,
+    open: usize,
+    /// Bytes of unfinished requests of all large connections.
+    large_bytes: usize,
+    /// Why connections are no longer accepted.
+    accept_error: Option<String>,
+}
+
+#[derive(Default)]
+enum Entry {
+    #[default]
+    Free,
+    /// The descriptor that was accepted (tiny_http writes to it), or the reading one once that is closed.
+    Connection(Connection),
+    /// The copy that tiny_http reads from, and the descriptor that was accepted.
+    ReaderOf(RawFd),
+}
+
+struct Connection {
+    /// `None` if the client was gone before it was accepted.
+    peer: Option<SocketAddr>,
+    /// Identifies the socket among all descriptors. `None` once a thread has read from it.
+    inode: Option<u64>,
+    reader: Option<RawFd>,
+    opened: Instant,
+    /// When it was opened, its last answer was sent, or the first byte of a request after that arrived.
+    since: Instant,
+    /// Bytes that were received since the last answer.
+    unanswered: usize,
+    has_answer: bool,
+    shut_at: Option<Instant>,
+    standing: Standing,
+}
+
+impl Connections {
+    pub fn new(listener: RawFd, limits: Limits, metrics: Arc<Metrics>) -> Connections {
+        Connections {
+            listener,
+            limits,
+            metrics,
+            table: Mutex::default(),
+            changed: Condvar::new(),
+            unread: AtomicUsize::new(0),
+            is_any_marked: AtomicBool::new(false),
+        }
+    }
+
+    pub fn is_of(&self, listener: RawFd) -> bool {
+        self.listener == listener
+    }
+
+    /// Holds the accept thread up while there are as many connections as allowed, and until the last one has its thread:
+    /// tiny_http queues a connection for an idle thread that may not be idle any more, and there it would wait for ever.
+    pub fn wait_for_room(&self) {
+        let began = Instant::now();
+        let mut table = self.locked();
+        loop {
+            let is_full = table.open >= self.limits.connections;
+            if is_full {
+                self.make_room(&mut table);
+            } else if self.unread.load(SeqCst) == 0 || began.elapsed() >= THREAD_START {
+                return;
+            }
+            let waited = self.changed.wait_timeout(table, ROOM_PAUSE);
+            table = waited.unwrap_or_else(|poisoned| poisoned.into_inner()).0;
+        }
+    }
+
+    /// A connection was accepted.
+    pub fn opened(&self, fd: RawFd) {
+        // SAFETY: the descriptor was accepted just now, and std does not know it yet.
+        let socket = unsafe { BorrowedFd::borrow_raw(fd) };
+        let peer = SockRef::from(&socket).peer_addr().ok().and_then(|peer| peer.as_socket());
+        self.metrics.connections_open.inc();
+        let inode = inode(fd);
+        self.unread.fetch_add(usize::from(inode.is_some()), SeqCst);
+        let mut table = self.locked();
+        table.open += 1;
+        table.insert(fd, Entry::Connection(Connection::new(peer, inode, Instant::now())));
+    }
+
+    /// A thread is about to read. From this it follows which descriptor is the reading one.
+    pub fn reads(&self, fd: RawFd) {
+        if self.unread.load(SeqCst) == 0 {
+            return;
+        }
+        let inode = inode(fd);
+        let mut table = self.locked();
+        let unread = |connection: &Connection| connection.inode.is_some() && connection.inode == inode;
+        let Some((accepted, connection)) = table.connections().find(|(_, connection)| unread(connection)) else {
+            return;
+        };
+        connection.inode = None;
+        connection.reader = Some(fd);
+        table.insert(fd, Entry::ReaderOf(accepted));
+        self.unread.fetch_sub(1, SeqCst);
+        self.changed.notify_one();
+    }
+
+    /// Whether the thread may see what was received. Of a connection that this side ended it sees nothing more, whatever the
+    /// kernel still holds.
+    pub fn received(&self, fd: RawFd, bytes: usize) -> bool {
+        let now = Instant::now();
+        let mut table = self.locked();
+        let mut is_ended = false;
+        table.update(fd, |connection| match connection.shut_at {
+            Some(_) => is_ended = true,
+            None => connection.received(bytes, now),
+        });
+        if table.large_bytes > LARGE_BYTES
+            && let Some((largest, _)) = table.connections().max_by_key(|(_, connection)| connection.unanswered)
+        {
+            table.update(largest, |connection| {
+                self.end(largest, connection, "oversized", now);
+                connection.unanswered = 0;
+            });
+        }
+        !is_ended
+    }
+
+    pub fn sent(&self, fd: RawFd) {
+        self.locked().update(fd, |connection| connection.answered(Instant::now()));
+    }
+
+    /// A descriptor is about to be closed; with its second one a connection has ended.
+    pub fn closes(&self, fd: RawFd) {
+        let mut table = self.locked();
+        if fd == self.listener {
+            table.accept_error.get_or_insert_with(|| "the thread that accepts them has ended".to_owned());
+        }
+        match table.remove(fd) {
+            Entry::Free => {}
+            Entry::ReaderOf(accepted) => {
+                if let Some(connection) = table.connection_of(accepted) {
+                    connection.reader = None;
+                }
+            }
+            Entry::Connection(mut connection) => match connection.reader.take() {
+                Some(reader) => table.insert(reader, Entry::Connection(connection)),
+                None => {
+                    table.large_bytes -= large(connection.unanswered);
+                    table.open -= 1;
+                    if connection.inode.is_some() {
+                        self.unread.fetch_sub(1, SeqCst);
+                    }
+                    self.metrics.connections_open.dec();
+                    self.changed.notify_one();
+                }
+            },
+        }
+    }
+
+    pub fn accepting_ended(&self, error: &std::io::Error) {
+        self.locked().accept_error = Some(error.to_string());
+    }
+
+    /// The worst standing of all connections from `peer`: tiny_http tells a worker nothing else of a request's connection.
+    pub fn standing(&self, peer: SocketAddr) -> Standing {
+        if !self.is_any_marked.load(SeqCst) {
+            return Standing::Good;
+        }
+        let mut table = self.locked();
+        let known = table.connections().filter(|(_, connection)| connection.peer == Some(peer));
+        known.map(|(_, connection)| connection.standing).max().unwrap_or(Standing::Good)
+    }
+
+    /// Has no further request from `peer` carried out. Returns its sockets, which the caller ends.
+    pub fn refuse(&self, peer: SocketAddr, reason: &str) -> Vec<TcpStream> {
+        self.metrics.connection_closed(reason);
+        self.is_any_marked.store(true, SeqCst);
+        let now = Instant::now();
+        let mut sockets = Vec::new();
+        for (fd, connection) in self.locked().connections().filter(|(_, connection)| connection.peer == Some(peer)) {
+            connection.standing = Standing::Refused;
+            connection.shut_at.get_or_insert(now);
+            match borrow(fd).try_clone_to_owned() {
+                Ok(socket) => sockets.push(socket.into()),
+                Err(_) => end(&borrow(fd)),
+            }
+        }
+        sockets
+    }
+
+    /// Ends what is over its limits. Returns the reason if the replica must drain and exit.
+    pub fn sweep(&self) -> Option<String> {
+        let now = Instant::now();
+        let (mut stuck, mut is_any_marked) = (0, false);
+        let mut table = self.locked();
+        for (fd, connection) in table.connections() {
+            match (connection.shut_at, connection.fault(now, &self.limits)) {
+                (Some(shut_at), _) => stuck += usize::from(now - shut_at > END_TIME),
+                (None, Some(reason)) => self.end(fd, connection, reason, now),
+                (None, None) => {}
+            }
+            if !self.limits.age.is_zero() && now - connection.opened > self.limits.age {
+                connection.standing = connection.standing.max(Standing::Aged);
+            }
+            is_any_marked |= connection.standing != Standing::Good;
+        }
+        self.is_any_marked.store(is_any_marked, SeqCst);
+        self.metrics.connections_stuck.set(stuck as i64);
+        match &table.accept_error {
+            Some(error) => Some(format!("connections can no longer be accepted: {error}")),
+            None if stuck >= STUCK.min(self.limits.connections / 2) => {
+                Some(format!("{stuck} connections hang for good"))
+            }
+            None => None,
+        }
+    }
+
+    /// Whether bytes of any live connection wait to be read.
+    pub fn has_unread(&self) -> bool {
+        self.locked().connections().any(|(fd, connection)| connection.shut_at.is_none() && has_unread(fd))
+    }
+
+    /// Ends an eighth of the connections that nobody would miss: first those that never sent anything, then those that are
+    /// idle, then those whose request does not get on; the oldest of each first.
+    fn make_room(&self, table: &mut Table) {
+        let now = Instant::now();
+        let ending = table.connections().filter(|(_, connection)| connection.shut_at.is_some()).count();
+        let wanted = self.limits.connections - self.limits.connections / 8;
+        let excess = (table.open - ending).saturating_sub(wanted);
+        let mut ends: Vec<_> = table.connections().filter(|(_, connection)| connection.may_end(now)).collect();
+        ends.sort_by_key(|(_, connection)| (connection.unanswered > 0, connection.has_answer, connection.since));
+        let missed = |fd: RawFd, connection: &Connection| connection.unanswered == 0 && has_unread(fd);
+        for (fd, connection) in ends.into_iter().filter(|(fd, connection)| !missed(*fd, connection)).take(excess) {
+            self.end(fd, connection, "excess", now);
+        }
+    }
+
+    fn end(&self, fd: RawFd, connection: &mut Connection, reason: &str, now: Instant) {
+        self.metrics.connection_closed(reason);
+        connection.shut_at = Some(now);
+        end(&borrow(fd));
+    }
+
+    fn locked(&self) -> MutexGuard<'_, Table> {
+        lock(&self.table)
+    }
+}
+
+impl Table {
+    fn insert(&mut self, fd: RawFd, entry: Entry) {
+        let at = fd as usize;
+        if at >= self.entries.len() {
+            self.entries.resize_with(at + 1, Entry::default);
+        }
+        self.entries[at] = entry;
+    }
+
+    fn remove(&mut self, fd: RawFd) -> Entry {
+        self.entries.get_mut(fd as usize).map(mem::take).unwrap_or_default()
+    }
+
+    fn connection_of(&mut self, fd: RawFd) -> Option<&mut Connection> {
+        let at = match self.entries.get(fd as usize)? {
+            Entry::ReaderOf(accepted) => *accepted,
+            _ => fd,
+        };
+        match self.entries.get_mut(at as usize)? {
+            Entry::Connection(connection) => Some(connection),
+            _ => None,
+        }
+    }
+
+    fn connections(&mut self) -> impl Iterator<Item = (RawFd, &mut Connection)> {
+        self.entries.iter_mut().enumerate().filter_map(|(fd, entry)| match entry {
+            Entry::Connection(connection) => Some((fd as RawFd, connection)),
+            _ => None,
+        })
+    }
+
+    /// Changes a connection and, with it, the sum over the large ones.
+    fn update(&mut self, fd: RawFd, change: impl FnOnce(&mut Connection)) {
+        if let Some(connection) = self.connection_of(fd) {
+            let before = large(connection.unanswered);
+            change(connection);
+            let after = large(connection.unanswered);
+            self.large_bytes = self.large_bytes + after - before;
+        }
+    }
+}
+
+impl Connection {
+    fn new(peer: Option<SocketAddr>, inode: Option<u64>, now: Instant) -> Connection {
+        Connection {
+            peer,
+            inode,
+            reader: None,
+            opened: now,
+            since: now,
+            unanswered: 0,
+            has_answer: false,
+            shut_at: None,
+            standing: Standing::Good,
+        }
+    }
+
+    fn received(&mut self, bytes: usize, now: Instant) {
+        if self.unanswered == 0 && self.has_answer {
+            // The first bytes of a request on a kept connection: its time begins now.
+            self.since = now;
+        }
+        self.unanswered += bytes;
+    }
+
+    fn answered(&mut self, now: Instant) {
+        self.unanswered = 0;
+        self.has_answer = true;
+        self.since = now;
+    }
+
+    /// Why the connection is to be closed, if it is.
+    fn fault(&self, now: Instant, limits: &Limits) -> Option<&'static str> {
+        let age = now - self.since;
+        match (self.unanswered > 0, self.has_answer) {
+            (true, _) => (age > limits.request).then_some("slow"),
+            (false, true) => (age > limits.idle).then_some("idle"),
+            (false, false) => (age > limits.request * 2).then_some("idle"),
+        }
+    }
+
+    /// Whether it may be ended to make room.
+    fn may_end(&self, now: Instant) -> bool {
+        let is_idle = self.has_answer && self.unanswered == 0;
+        self.shut_at.is_none() && (is_idle || now - self.since > YOUNG)
+    }
+}
+
+fn large(bytes: usize) -> usize {
+    if bytes > LARGE { bytes } else { 0 }
+}
+
+/// A descriptor in the locked table.
+fn borrow<'a>(fd: RawFd) -> BorrowedFd<'a> {
+    // SAFETY: a descriptor is taken out of the table before it is closed, for which the table must be locked.
+    unsafe { BorrowedFd::borrow_raw(fd) }
+}
+
+/// Ends a connection at once. When its last descriptor is closed the peer gets a reset: a peer that goes on sending would
+/// otherwise wait for a window that never opens again.
+pub fn end(socket: &impl AsFd) {
+    let socket = SockRef::from(socket);
+    // Both fail only where the connection is closed already.
+    let _ = socket.set_linger(Some(Duration::ZERO));
+    let _ = socket.shutdown(Shutdown::Both);
+}
+
+/// Whether bytes wait that nobody has read.
+fn has_unread(fd: RawFd) -> bool {
+    let mut unread: libc::c_int = 0;
+    // SAFETY: FIONREAD writes one int.
+    unsafe { libc::ioctl(fd, libc::FIONREAD, &mut unread) == 0 && unread > 0 }
+}
+
+fn inode(fd: RawFd) -> Option<u64> {
+    let mut stat = mem::MaybeUninit::<libc::stat>::uninit();
+    // SAFETY: fstat fills the whole struct if it succeeds.
+    unsafe { (libc::fstat(fd, stat.as_mut_ptr()) == 0).then(|| stat.assume_init().st_ino) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::TcpListener;
+    use std::os::fd::AsRawFd;
+
+    const LIMITS: Limits =
+        Limits { connections: 10, idle: Duration::from_secs(75), request: Duration::from_secs(5), age: Duration::ZERO };
+
+    fn after(start: Instant, seconds: u64) -> Instant {
+        start + Duration::from_secs(seconds)
+    }
+
+    #[test]
+    fn a_trickle_does_not_renew_a_request_s_time() {
+        let start = Instant::now();
+        let mut connection = Connection::new(None, None, start);
+        (0..=5).for_each(|second| connection.received(1, after(start, second)));
+        assert_eq!(connection.fault(after(start, 5), &LIMITS), None);
+        assert_eq!(connection.fault(after(start, 6), &LIMITS), Some("slow"));
+    }
+
+    #[test]
+    fn an_answer_makes_a_connection_idle_and_a_new_request_starts_its_own_time() {
+        let start = Instant::now();
+        let mut connection = Connection::new(None, None, start);
+        assert_eq!(connection.fault(after(start, 11), &LIMITS), Some("idle"));
+        connection.received(100, start);
+        connection.answered(after(start, 1));
+        assert_eq!(connection.fault(after(start, 70), &LIMITS), None);
+        assert_eq!(connection.fault(after(start, 77), &LIMITS), Some("idle"));
+        connection.received(10, after(start, 70));
+        assert_eq!(connection.fault(after(start, 74), &LIMITS), None);
+        assert_eq!(connection.fault(after(start, 76), &LIMITS), Some("slow"));
+    }
+
+    /// A table without a listener, and the two descriptors of a connection in it, of which both are known.
+    fn connected(peer: &TcpStream, accepted: &TcpStream) -> (Connections, RawFd, RawFd, TcpStream) {
+        let connections = Connections::new(-1, LIMITS, Arc::new(Metrics::new("test")));
+        let reader = accepted.try_clone().unwrap();
+        let (writes, reads) = (accepted.as_raw_fd(), reader.as_raw_fd());
+        connections.opened(writes);
+        connections.reads(peer.as_raw_fd());
+        assert_eq!(connections.unread.load(SeqCst), 1, "a foreign descriptor was taken for the reading one");
+        connections.reads(reads);
+        assert_eq!(connections.unread.load(SeqCst), 0);
+        (connections, writes, reads, reader)
+    }
+
+    fn pair() -> (TcpStream, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let peer = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        (peer, listener.accept().unwrap().0)
+    }
+
+    #[test]
+    fn a_connection_is_open_until_both_descriptors_are_closed_in_either_order() {
+        for is_reader_first in [true, false] {
+            let (peer, accepted) = pair();
+            let (connections, writes, reads, _reader) = connected(&peer, &accepted);
+            connections.received(reads, 2 * LARGE);
+            let (first, last) = if is_reader_first { (reads, writes) } else { (writes, reads) };
+            connections.closes(first);
+            assert_eq!(connections.metrics.connections_open.get(), 1);
+            assert_eq!(connections.locked().large_bytes, 2 * LARGE);
+            connections.closes(last);
+            assert_eq!(connections.metrics.connections_open.get(), 0);
+            assert_eq!(connections.locked().large_bytes, 0);
+            assert_eq!(connections.locked().open, 0);
+        }
+    }
+
+    #[test]
+    fn the_largest_connection_ends_when_all_large_ones_have_too_many_bytes() {
+        let (peer, accepted) = pair();
+        let (connections, writes, reads, _reader) = connected(&peer, &accepted);
+        assert!(connections.received(reads, LARGE_BYTES));
+        connections.sent(writes);
+        assert!(connections.received(reads, LARGE_BYTES));
+        assert!(connections.received(reads, 1));
+        assert!(!connections.received(reads, 1), "it was ended");
+        assert_eq!(connections.locked().large_bytes, 0);
+    }
+
+    #[test]
+    fn a_refused_peer_stays_refused_until_its_connection_has_ended() {
+        let (peer, accepted) = pair();
+        let (connections, writes, reads, _reader) = connected(&peer, &accepted);
+        let address = peer.local_addr().unwrap();
+        assert_eq!(connections.standing(address), Standing::Good);
+        assert_eq!(connections.refuse(address, "refused").len(), 1);
+        connections.sweep();
+        assert_eq!(connections.standing(address), Standing::Refused);
+        connections.closes(reads);
+        connections.closes(writes);
+        assert_eq!(connections.standing(address), Standing::Good);
+    }
+}
