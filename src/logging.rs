@@ -1,90 +1,210 @@
-//! JSON lines on stdout, one object a line, and nothing else there.
+//! JSON lines on stdout, one object per line.
 //!
-//! Messages are written at once. Lines of requests are gathered and written together, at most 100 ms or 16 KB late: a
-//! write costs the replica, and whoever reads its stdout, about as much as a request.
+//! Only the thread "log" writes to stdout. All other threads append to a bounded buffer, so a reader that stalls does not
+//! stop the service: lines are dropped and counted. Messages are written immediately. Lines of requests are written
+//! together, at most 100 ms or 16 KB late: a write costs the replica, and the process that reads its stdout, about as
+//! much as a request.
 
 use crate::json;
 use crate::lock::lock;
-use flexi_logger::{DeferredNow, LogSpecification, Logger, LoggerHandle, WriteMode};
-use log::{Level, LevelFilter, Record};
-use std::io::{self, Write};
-use std::sync::{Condvar, Mutex, MutexGuard};
-use std::thread;
-use std::time::Duration;
+use flexi_logger::LogSpecification;
+use log::{Level, LevelFilter, Metadata, Record};
+use prometheus::IntCounter;
+use std::fs::File;
+use std::io::{self, ErrorKind, Write};
+use std::os::fd::AsFd;
+use std::sync::{Condvar, Mutex, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
+use std::{mem, thread};
 
-/// How late a request's line may be written.
+/// The longest delay of a request's line.
 const LATEST: Duration = Duration::from_millis(100);
-/// As much as is gathered at most.
+/// Lines of requests are written as soon as there is this much text.
 const TOGETHER: usize = 16 * 1024;
+/// Text that waits while stdout is blocked: more lines are dropped.
+const LIMIT: usize = 128 * 1024;
+/// The longest that a full buffer delays a worker: a reader that only waits for a core loses no line.
+const PATIENCE: Duration = Duration::from_millis(50);
+/// Messages may use this much more, so that lines of requests do not displace them.
+const LIMIT_OF_MESSAGES: usize = LIMIT + 16 * 1024;
 
-/// Complete lines that are not written yet.
-static GATHERED: Mutex<Vec<u8>> = Mutex::new(Vec::new());
-/// The first of them has come.
-static FIRST_CAME: Condvar = Condvar::new();
+static LOG: OnceLock<Log> = OnceLock::new();
 
-/// Starts logging to stdout. Keep what it gives until the process ends.
-///
-/// # Errors
-/// A logger was started before.
-pub fn start(level: LevelFilter) -> Result<LoggerHandle, flexi_logger::FlexiLoggerError> {
-    // tiny_http and r2d2 have nothing to say to an operator below a warning that the metrics do not say better.
-    let spec = LogSpecification::builder().default(level.min(LevelFilter::Warn)).module("mood", level).build();
-    Logger::with(spec).log_to_stdout().write_mode(WriteMode::Direct).format(write_record).start()
+struct Log {
+    filter: LogSpecification,
+    dropped: IntCounter,
+    /// Not std's handle, which may keep the end of a text in a buffer of its own.
+    stdout: File,
+    pending: Mutex<Pending>,
+    /// Wakes the writer: the first text was appended, or the text became due.
+    wake: Condvar,
+    /// Wakes the workers: the writer took the text.
+    taken: Condvar,
 }
 
-/// Starts the thread that writes what was gathered, in time.
+/// What the writer has not written yet.
+#[derive(Default)]
+struct Pending {
+    /// Complete lines.
+    text: Vec<u8>,
+    /// The text is to be written immediately.
+    is_due: bool,
+    /// The writer took text and has not finished writing it.
+    is_writing: bool,
+    /// A worker timed out: no worker waits again until the writer takes the text.
+    is_stalled: bool,
+    has_writer: bool,
+    /// Dropped lines that were reported in a message.
+    reported: u64,
+}
+
+/// Starts collecting messages and lines; `start_writing` or `flush` writes them. `dropped` counts lost lines.
+///
+/// # Errors
+/// No descriptor is left, or a logger was started before.
+pub fn start(level: LevelFilter, dropped: IntCounter) -> io::Result<()> {
+    let stdout = File::from(io::stdout().as_fd().try_clone_to_owned()?);
+    // tiny_http and r2d2 have nothing to say to an operator below a warning that the metrics do not say better.
+    let filter = LogSpecification::builder().default(level.min(LevelFilter::Warn)).module("mood", level).build();
+    let log = Log { filter, dropped, stdout, pending: Mutex::default(), wake: Condvar::new(), taken: Condvar::new() };
+    log::set_logger(LOG.get_or_init(|| log)).map_err(|_| ErrorKind::AlreadyExists)?;
+    log::set_max_level(level);
+    Ok(())
+}
+
+/// Starts the writer, unless it runs already.
 ///
 /// # Errors
 /// The thread could not be started.
-pub fn gather() -> io::Result<()> {
-    thread::Builder::new().name("log".into()).spawn(write_in_time).map(drop)
-}
-
-fn write_in_time() {
-    loop {
-        let gathered = lock(&GATHERED);
-        // Idle, it sleeps for as long as nobody asks for anything.
-        drop(FIRST_CAME.wait_while(gathered, |lines| lines.is_empty()));
-        thread::sleep(LATEST);
-        flush();
+pub fn start_writing() -> io::Result<()> {
+    let Some(log) = LOG.get() else { return Ok(()) };
+    if lock(&log.pending).has_writer {
+        return Ok(());
     }
+    thread::Builder::new().name("log".into()).spawn(|| log.write())?;
+    lock(&log.pending).has_writer = true;
+    Ok(())
 }
 
-/// Whether a record of this level would be written; a line nobody reads need not be made.
+/// Whether a record of this level would be written; a line that nobody reads need not be formatted.
 pub fn is_on(level: Level) -> bool {
     level <= log::max_level()
 }
 
-/// Takes lines, each complete, to be written with others.
+/// Appends the lines of requests, each complete.
 pub fn write_lines(lines: &[u8]) {
-    let mut gathered = lock(&GATHERED);
-    if gathered.is_empty() {
-        FIRST_CAME.notify_one();
-    }
-    gathered.extend_from_slice(lines);
-    if gathered.len() >= TOGETHER {
-        write_gathered(gathered);
+    if let Some(log) = LOG.get() {
+        log.await_space(lines.len());
+        log.append(lines, LIMIT, TOGETHER);
     }
 }
 
-/// Writes what was gathered: before any message, so that all stands in its order, and before the process ends.
-pub fn flush() {
-    write_gathered(lock(&GATHERED));
+/// Waits until all text is written, or until the deadline if stdout is blocked.
+pub fn flush(deadline: Instant) {
+    let Some(log) = LOG.get() else { return };
+    if start_writing().is_err() {
+        // This happens only before the service serves, so this thread may wait for the reader.
+        let text = mem::take(&mut lock(&log.pending).text);
+        write_all(&log.stdout, &text);
+    }
+    log.append(b"", LIMIT_OF_MESSAGES, 0);
+    while log.has_text() && Instant::now() < deadline {
+        thread::sleep(Duration::from_millis(1));
+    }
 }
 
-/// Nobody can gather more before these are written.
-fn write_gathered(mut gathered: MutexGuard<Vec<u8>>) {
-    // Nobody could be told that stdout is closed.
-    let _ = io::stdout().write_all(&gathered);
-    gathered.clear();
+impl Log {
+    fn await_space(&self, length: usize) {
+        let is_full = |pending: &mut Pending| !pending.is_stalled && pending.text.len() + length > LIMIT;
+        let waited = self.taken.wait_timeout_while(lock(&self.pending), PATIENCE, is_full);
+        let (mut pending, waited) = waited.unwrap_or_else(PoisonError::into_inner);
+        pending.is_stalled |= waited.timed_out();
+    }
+
+    /// Appends lines unless the text would become longer than `limit`. The text is due from the length `due` on.
+    fn append(&self, lines: &[u8], limit: usize, due: usize) {
+        let mut pending = lock(&self.pending);
+        let length = pending.text.len() + lines.len();
+        if length > limit {
+            self.dropped.inc_by(lines.iter().filter(|byte| **byte == b'\n').count() as u64);
+            return;
+        }
+        let (is_first, was_due) = (pending.text.is_empty(), pending.is_due);
+        pending.text.extend_from_slice(lines);
+        pending.is_due |= length >= due;
+        // Each other append saves the system call: the writer is awake or has nothing to do yet.
+        if is_first || pending.is_due != was_due {
+            self.wake.notify_one();
+        }
+    }
+
+    fn has_text(&self) -> bool {
+        let pending = lock(&self.pending);
+        pending.is_writing || !pending.text.is_empty()
+    }
+
+    /// The writer's thread. While there is no text it sleeps without a timeout.
+    fn write(&self) {
+        let mut text = Vec::new();
+        loop {
+            let pending = self.wake.wait_while(lock(&self.pending), |pending| pending.text.is_empty());
+            let pending = pending.unwrap_or_else(PoisonError::into_inner);
+            let pending = self.wake.wait_timeout_while(pending, LATEST, |pending| !pending.is_due);
+            let (mut pending, _) = pending.unwrap_or_else(PoisonError::into_inner);
+            mem::swap(&mut text, &mut pending.text);
+            pending.is_due = false;
+            pending.is_writing = true;
+            pending.is_stalled = false;
+            let dropped = self.dropped.get();
+            let unreported = dropped - mem::replace(&mut pending.reported, dropped);
+            drop(pending);
+            self.taken.notify_all();
+            if unreported > 0 {
+                // The buffer is empty now, so this message is not dropped. It follows the text that was kept.
+                log::warn!("{unreported} log lines dropped while stdout was blocked");
+            }
+            write_all(&self.stdout, &text);
+            text.clear();
+            lock(&self.pending).is_writing = false;
+        }
+    }
 }
 
-fn write_record(out: &mut dyn Write, now: &mut DeferredNow, record: &Record) -> io::Result<()> {
-    flush();
-    let ts = now.now_utc_owned().to_rfc3339_opts(chrono::SecondsFormat::Micros, true);
+impl log::Log for Log {
+    fn enabled(&self, metadata: &Metadata) -> bool {
+        self.filter.enabled(metadata.level(), metadata.target())
+    }
+
+    fn log(&self, record: &Record) {
+        if self.enabled(record.metadata()) {
+            let mut line = Vec::new();
+            // Writing into a Vec cannot fail.
+            let _ = write_record(&mut line, record);
+            self.append(&line, LIMIT_OF_MESSAGES, 0);
+        }
+    }
+
+    fn flush(&self) {}
+}
+
+/// Writes to the end, so that every line that was begun is finished. After an error nobody reads the rest.
+fn write_all(mut stdout: &File, mut text: &[u8]) {
+    while !text.is_empty() {
+        match stdout.write(text) {
+            Ok(written @ 1..) => text = &text[written..],
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            // Another process that shares this pipe made it non-blocking.
+            Err(error) if error.kind() == ErrorKind::WouldBlock => thread::sleep(Duration::from_millis(10)),
+            Ok(0) | Err(_) => return,
+        }
+    }
+}
+
+fn write_record(out: &mut Vec<u8>, record: &Record) -> io::Result<()> {
+    let ts = chrono::Utc::now().to_rfc3339_opts(chrono::SecondsFormat::Micros, true);
     write!(out, r#"{{"ts":"{ts}","level":"{}","msg":"#, level_name(record.level()))?;
     json::write_string(out, &record.args().to_string())?;
-    out.write_all(b"}")
+    out.write_all(b"}\n")
 }
 
 pub fn level_name(level: Level) -> &'static str {

@@ -21,6 +21,8 @@ use std::time::{Duration, Instant};
 const STOP_WITHIN: Duration = Duration::from_millis(1900);
 /// How long what only later requests need leaves the processor to the first one.
 const FIRST_REQUEST: Duration = Duration::from_millis(5);
+/// The longest wait for the reader of the log at the exit: it may have stalled.
+const LAST_WORDS: Duration = Duration::from_millis(200);
 
 fn main() -> ExitCode {
     match command::parse(std::env::args().skip(1)) {
@@ -40,16 +42,18 @@ fn serve() -> ExitCode {
         Ok(config) => config,
         Err(mistakes) => return command::fail(2, &mistakes.join("\n")),
     };
-    let Ok(_logger) = logging::start(config.log_level) else { return command::fail(1, "logging cannot be started") };
-    let others = config.redis_pool_size as usize + config.workers;
-    let limits = limits::bounded_by_open_files(config.limits.clone(), others);
     let host = os::hostname();
     let metrics = Arc::new(Metrics::new(&host));
+    if let Err(error) = logging::start(config.log_level, metrics.log_lines_dropped.clone()) {
+        return cannot_start(&error);
+    }
+    let others = config.redis_pool_size as usize + config.workers;
+    let limits = limits::bounded_by_open_files(config.limits.clone(), others);
     watch_panics(Arc::clone(&metrics));
 
     let listener = match server::listen(config.listen) {
         Ok(listener) => listener,
-        Err(error) => return command::fail(1, &format!("cannot listen on {}: {error}", config.listen)),
+        Err(error) => return fail(&format!("cannot listen on {}: {error}", config.listen)),
     };
     // Port 0 means any free one: what counts is the one that was given.
     let address = listener.local_addr().unwrap_or(config.listen);
@@ -74,7 +78,7 @@ fn serve() -> ExitCode {
     log::info!("listening on {address}, store {store}, version {} ({})", build::VERSION, build::COMMIT);
 
     let is_over = os::wait_for_stop(FIRST_REQUEST);
-    if let Err(error) = logging::gather() {
+    if let Err(error) = logging::start_writing() {
         return cannot_start(&error);
     }
     let failure = if is_over { None } else { watch(connections) };
@@ -84,14 +88,19 @@ fn serve() -> ExitCode {
     drain(&config, connections, &app);
     server.stop(workers, Instant::now() + Duration::from_millis(200), &mut Worker::new(&app, connections));
     log::info!("stopped");
-    logging::flush();
+    logging::flush(Instant::now() + LAST_WORDS);
     // Dropped, it would connect to itself to end its accept thread; the process ends that one too.
     std::mem::forget(server);
     if failure.is_some() { ExitCode::from(1) } else { ExitCode::SUCCESS }
 }
 
 fn cannot_start(error: &io::Error) -> ExitCode {
-    command::fail(1, &format!("cannot start: {error}"))
+    fail(&format!("cannot start: {error}"))
+}
+
+fn fail(reason: &str) -> ExitCode {
+    logging::flush(Instant::now() + LAST_WORDS);
+    command::fail(1, reason)
 }
 
 /// Enforces the limits of connections until a signal comes (`None`) or something cannot be mended (the reason).
@@ -120,7 +129,7 @@ fn drain(config: &Config, connections: &Connections, app: &App) {
         let left = config.drain.saturating_sub(elapsed).clamp(Duration::from_millis(5), Duration::from_millis(100));
         if os::wait_for_stop(left) {
             log::warn!("stopped by a second signal");
-            logging::flush();
+            logging::flush(Instant::now() + LAST_WORDS);
             std::process::exit(130);
         }
     }

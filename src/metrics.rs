@@ -34,6 +34,7 @@ pub struct Metrics {
     pub connections_stuck: IntGauge,
     closed: IntCounterVec,
     pub panics: IntCounter,
+    pub log_lines_dropped: IntCounter,
     pub faults_active: IntGauge,
 }
 
@@ -65,6 +66,7 @@ impl Metrics {
             connections_stuck: gauge(&registry, "http_connections_stuck", "Connections whose thread hangs for good; past a limit the replica drains and exits."),
             closed: counters(&registry, "http_connections_closed_total", "Connections closed by this side: idle, slow, oversized, excess, unread, flood, or refused.", &["reason"]),
             panics: counter(&registry, "mood_panics_total", "Panics caught."),
+            log_lines_dropped: counter(&registry, "mood_log_lines_dropped_total", "Log lines dropped because stdout was blocked."),
             faults_active: gauge(&registry, "mood_faults_active", "1 while this replica fails on purpose (POST /faults)."),
             registry,
         };

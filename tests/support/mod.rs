@@ -3,7 +3,7 @@
 
 pub mod corpus;
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, PipeReader, PipeWriter, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
@@ -69,7 +69,7 @@ impl Mood {
         Mood::of(Mood::command().envs(environment.iter().copied()))
     }
 
-    /// Whose process allows only so many open files, whatever the machine allows.
+    /// Its process may open only so many files, whatever the machine allows.
     pub fn with_open_files(files: u64, environment: &[(&str, &str)]) -> Mood {
         let mut command = Mood::command();
         command.envs(environment.iter().copied());
@@ -79,18 +79,33 @@ impl Mood {
     }
 
     fn of(command: &mut Command) -> Mood {
-        let mut child = command.stdout(Stdio::piped()).spawn().expect("the binary starts");
-        let stdout = child.stdout.take().expect("it is piped");
-        let lines = Arc::new(Mutex::new(Vec::new()));
-        let kept = Arc::clone(&lines);
-        thread::spawn(move || {
-            for line in BufReader::new(stdout).lines().map_while(Result::ok) {
-                kept.lock().unwrap().push(line);
-            }
-        });
-        let mut mood = Mood { child: Some(child), address: SocketAddr::from(([127, 0, 0, 1], 0)), lines };
+        let (reader, writer) = std::io::pipe().unwrap();
+        let mood = Mood::silent(command, writer);
+        mood.read_log(reader);
+        mood
+    }
+
+    /// Its log is not read until `read_log`.
+    pub fn with_stdout(environment: &[(&str, &str)], stdout: PipeWriter) -> Mood {
+        Mood::silent(Mood::command().envs(environment.iter().copied()), stdout)
+    }
+
+    fn silent(command: &mut Command, stdout: PipeWriter) -> Mood {
+        let child = command.stdout(stdout).spawn();
+        let address = SocketAddr::from(([127, 0, 0, 1], 0));
+        let mut mood = Mood { child: Some(child.expect("the binary starts")), address, lines: Arc::default() };
         mood.address = wait_for("the service listens", || mood.listening_address());
         mood
+    }
+
+    /// Keeps the lines of the log from now on.
+    pub fn read_log(&self, reader: PipeReader) {
+        let lines = Arc::clone(&self.lines);
+        thread::spawn(move || {
+            for line in BufReader::new(reader).lines().map_while(Result::ok) {
+                lines.lock().unwrap().push(line);
+            }
+        });
     }
 
     /// The address it listens on, from the kernel: its log may be silent.
