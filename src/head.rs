@@ -1,5 +1,6 @@
 //! What the service reads out of a request's head, and which requests it refuses before looking at the route. Pure.
 
+use std::iter;
 use tiny_http::{HTTPVersion, Header, Request};
 
 /// A longer target gets 414.
@@ -11,17 +12,53 @@ const MAX_HEADER_BYTES: usize = 16 * 1024;
 const MAX_BODY: u64 = 1024;
 
 /// The headers that decide anything here.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Default)]
 pub struct Head<'a> {
-    pub accept: Option<&'a str>,
-    pub if_none_match: Option<&'a str>,
+    pub accept: Option<List<'a>>,
+    pub if_none_match: Option<List<'a>>,
     pub request_id: Option<&'a str>,
+    /// The first line, since only the first member of the list is used.
     pub forwarded_for: Option<&'a str>,
     pub connection: Connection,
     /// Why the request is not carried out and the connection ends.
     pub refusal: Option<Refusal>,
     /// The length of a body that tiny_http has not read and would wait for.
     pub unread_body: Option<u64>,
+}
+
+/// All lines of a header whose value is a list: they form one list (RFC 9110, section 5.3).
+#[derive(Debug, Clone, Copy)]
+pub struct List<'a> {
+    first: &'a str,
+    /// The request's headers from the second such line on; empty for nearly all requests.
+    more: &'a [Header],
+}
+
+impl<'a> List<'a> {
+    /// Adds the line that `headers` begin with.
+    fn add(list: &mut Option<List<'a>>, headers: &'a [Header]) {
+        match list {
+            None => *list = headers.first().map(|header| List { first: header.value.as_str(), more: &[] }),
+            Some(list) if list.more.is_empty() => list.more = headers,
+            Some(_) => {}
+        }
+    }
+
+    fn lines(self) -> impl Iterator<Item = &'a str> {
+        let is_of_list = move |header: &&Header| header.field == self.more[0].field;
+        iter::once(self.first).chain(self.more.iter().filter(is_of_list).map(|header| header.value.as_str()))
+    }
+
+    pub fn members(self) -> impl Iterator<Item = &'a str> {
+        self.lines().flat_map(|line| line.split(',')).map(str::trim)
+    }
+}
+
+#[cfg(test)]
+impl<'a> From<&'a str> for List<'a> {
+    fn from(first: &'a str) -> List<'a> {
+        List { first, more: &[] }
+    }
 }
 
 /// What becomes of the connection after the answer, which tiny_http decides by the same rules.
@@ -51,16 +88,18 @@ impl<'a> Head<'a> {
         let mut body = Body::default();
         let mut bytes = 0;
         let mut connection = None;
-        for header in headers {
+        for (place, header) in headers.iter().enumerate() {
             let (name, value) = (header.field.as_str().as_str(), header.value.as_str());
             bytes += name.len() + value.len();
             // By length first: comparing every name with all of these would cost more than the rest of the parsing.
             match name.len() {
-                6 if name.eq_ignore_ascii_case("accept") => head.accept = head.accept.or(Some(value)),
+                6 if name.eq_ignore_ascii_case("accept") => List::add(&mut head.accept, &headers[place..]),
                 6 if name.eq_ignore_ascii_case("expect") => body.is_expected = true,
-                10 if name.eq_ignore_ascii_case("connection") => connection = connection.or(Some(value)),
+                10 if name.eq_ignore_ascii_case("connection") => List::add(&mut connection, &headers[place..]),
                 12 if name.eq_ignore_ascii_case("x-request-id") => head.request_id = Some(value),
-                13 if name.eq_ignore_ascii_case("if-none-match") => head.if_none_match = Some(value),
+                13 if name.eq_ignore_ascii_case("if-none-match") => {
+                    List::add(&mut head.if_none_match, &headers[place..]);
+                }
                 14 if name.eq_ignore_ascii_case("content-length") => body.add_length(value),
                 15 if name.eq_ignore_ascii_case("x-forwarded-for") => {
                     head.forwarded_for = head.forwarded_for.or(Some(value));
@@ -128,15 +167,26 @@ impl Body {
     }
 }
 
-fn connection_after(header: Option<&str>, version: &HTTPVersion) -> Connection {
-    let has = |word: &str| header.is_some_and(|value| value.to_ascii_lowercase().contains(word));
+/// tiny_http goes by the first line. Where only a later one asks for the end, the response says so, and the client closes.
+fn connection_after(header: Option<List>, version: &HTTPVersion) -> Connection {
+    let Some(list) = header else {
+        return if *version >= HTTPVersion(1, 1) { Connection::Stays } else { Connection::Closes };
+    };
     match () {
-        () if header.is_none() && *version >= HTTPVersion(1, 1) => Connection::Stays,
-        () if has("close") || has("upgrade") => Connection::Closes,
+        () if list.lines().any(|line| has_word(line, "close")) || asks_for_upgrade(header) => Connection::Closes,
         () if *version >= HTTPVersion(1, 1) => Connection::Stays,
-        () if has("keep-alive") => Connection::StaysByRequest,
+        () if has_word(list.first, "keep-alive") => Connection::StaysByRequest,
         () => Connection::Closes,
     }
+}
+
+fn asks_for_upgrade(connection: Option<List>) -> bool {
+    connection.is_some_and(|list| has_word(list.first, "upgrade"))
+}
+
+/// As tiny_http compares: a part of a longer word counts, too.
+fn has_word(line: &str, word: &str) -> bool {
+    line.to_ascii_lowercase().contains(word)
 }
 
 /// The path of a request target: without query or fragment, and without the scheme and host that a proxy may send.
@@ -181,7 +231,7 @@ mod tests {
     #[test]
     fn a_connection_is_kept_by_the_rules_of_its_version() {
         use Connection::*;
-        let after = |header, version| connection_after(header, &version);
+        let after = |header: Option<&str>, version| connection_after(header.map(List::from), &version);
         assert_eq!(after(None, HTTPVersion(1, 1)), Stays);
         assert_eq!(after(None, HTTPVersion(1, 0)), Closes);
         assert_eq!(after(Some("Keep-Alive"), HTTPVersion(1, 0)), StaysByRequest);

@@ -2,6 +2,7 @@
 
 use crate::entry::Entry;
 use crate::faults::{Faults, Wanted};
+use crate::head::List;
 use crate::metrics::{self, Metrics};
 use crate::service::{Cache, Service};
 use crate::{build, gif, json, mood, page};
@@ -120,8 +121,8 @@ impl Route {
 pub struct Request<'a> {
     pub method: Method,
     pub path: &'a str,
-    pub accept: Option<&'a str>,
-    pub if_none_match: Option<&'a str>,
+    pub accept: Option<List<'a>>,
+    pub if_none_match: Option<List<'a>>,
     /// What came of it up to 1 KiB, if the route reads one.
     pub body: &'a [u8],
 }
@@ -331,10 +332,10 @@ fn gif_named(path: &str) -> Option<(&'static mood::Mood, bool)> {
 
 /// 304 without a body where the client has this very answer (RFC 9110, section 13.1.2: the weak comparison).
 fn conditional(request: &Request, etag: String, reply: Reply) -> Reply {
-    let opaque = |tag: &str| tag.trim().trim_start_matches("W/").to_owned();
-    let is_known = request
-        .if_none_match
-        .is_some_and(|tags| tags.trim() == "*" || tags.split(',').any(|tag| opaque(tag) == opaque(&etag)));
+    let is_known = request.if_none_match.is_some_and(|tags| {
+        let opaque = etag.trim_start_matches("W/");
+        tags.members().any(|tag| tag == "*" || tag.trim_start_matches("W/") == opaque)
+    });
     match is_known {
         true => Reply { status: 304, body: Body::Empty, etag: Some(etag), ..reply },
         false => Reply { etag: Some(etag), ..reply },
@@ -343,15 +344,14 @@ fn conditional(request: &Request, etag: String, reply: Reply) -> Reply {
 
 /// Whether `Accept` weighs text/html above JSON (RFC 9110, section 12.5.1). A client that takes anything, as curl
 /// does, gets JSON.
-fn prefers_html(accept: Option<&str>) -> bool {
-    let Some(accept) = accept else { return false };
-    weight(accept, "text", "html") > weight(accept, "application", "json")
+fn prefers_html(accept: Option<List>) -> bool {
+    accept.is_some_and(|accept| weight(accept, "text", "html") > weight(accept, "application", "json"))
 }
 
 /// The weight, 0 to 1000, that `accept` gives to a media type: that of the most specific range that covers it.
-fn weight(accept: &str, kind: &str, subtype: &str) -> u32 {
+fn weight(accept: List, kind: &str, subtype: &str) -> u32 {
     let mut best = (0, 0);
-    for range in accept.split(',') {
+    for range in accept.members() {
         let mut parts = range.split(';').map(str::trim);
         let Some((range_kind, range_subtype)) = parts.next().and_then(|range| range.split_once('/')) else { continue };
         let specificity = match () {
@@ -389,12 +389,12 @@ mod tests {
     fn html_goes_to_those_who_prefer_it() {
         let chrome = "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,*/*;q=0.8";
         for accept in [chrome, "text/html", "TEXT/HTML", "text/*", "application/json;q=0.5, text/html;q=0.6"] {
-            assert!(prefers_html(Some(accept)), "{accept}");
+            assert!(prefers_html(Some(accept.into())), "{accept}");
         }
         for accept in
             ["*/*", "application/json", "text/html;q=0", "text/html;q=0.5,*/*", "", "nonsense", "text/html;q=x"]
         {
-            assert!(!prefers_html(Some(accept)), "{accept}");
+            assert!(!prefers_html(Some(accept.into())), "{accept}");
         }
         assert!(!prefers_html(None));
     }
@@ -432,7 +432,7 @@ mod tests {
         #[test]
         fn any_accept_header_is_weighed(random in ".*", near in damaged_text("accepts")) {
             for accept in [random, near] {
-                prop_assert!(weight(&accept, "text", "html") <= 1000);
+                prop_assert!(weight(accept.as_str().into(), "text", "html") <= 1000);
             }
         }
     }

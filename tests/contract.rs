@@ -100,6 +100,30 @@ fn a_known_mood_or_gif_is_not_sent_again() {
 }
 
 #[test]
+fn several_lines_of_a_list_header_are_one_list() {
+    let mood = Mood::start();
+    let ask = |lines: &str| mood.raw(format!("GET / HTTP/1.1\r\nHost: x\r\n{lines}\r\n").as_bytes());
+    let etag = mood.get("/").header("etag").to_owned();
+    for (lines, status) in [
+        (format!("If-None-Match: {etag}\r\nIf-None-Match: \"a\"\r\n"), "304"),
+        (format!("If-None-Match: \"a\"\r\nX: y\r\nif-none-match: \"b\", {etag}\r\n"), "304"),
+        ("If-None-Match: \"a\"\r\nIf-None-Match: \"b\"\r\nX: *\r\n".to_owned(), "200"),
+    ] {
+        assert!(ask(&lines).starts_with(&format!("HTTP/1.1 {status} ")), "{lines}{}", ask(&lines));
+    }
+    for (lines, content_type) in [
+        ("Accept: application/json;q=0.5\r\nAccept: text/html\r\n", "text/html; charset=utf-8"),
+        ("Accept: text/html;q=0.5\r\nX: y\r\naccept: image/png\r\nACCEPT: application/json\r\n", "application/json"),
+        ("Accept:\r\nAccept: text/html\r\n", "text/html; charset=utf-8"),
+    ] {
+        assert!(ask(lines).contains(&format!("\r\nContent-Type: {content_type}\r\n")), "{lines}{}", ask(lines));
+    }
+    for lines in ["Connection: keep-alive\r\nConnection: close\r\n", "Connection: x\r\nConnection: y, Close\r\n"] {
+        assert!(ask(lines).contains("\r\nConnection: close\r\n"), "{lines}{}", ask(lines));
+    }
+}
+
+#[test]
 fn the_cache_is_named_on_mood_routes_alone() {
     let mood = Mood::start();
     assert_eq!(mood.get("/mood").header("x-cache"), "MISS");
