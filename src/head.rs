@@ -117,6 +117,10 @@ impl<'a> Head<'a> {
             () if target.bytes().any(|byte| byte.is_ascii_control()) => {
                 refusal(400, "a control character in the target")
             }
+            // tiny_http hands out a body that ends only with the connection, and this route reads it.
+            () if asks_for_upgrade(connection) && path(target) == "/faults" => {
+                refusal(400, "a request for an upgrade cannot set faults")
+            }
             () => body.refusal(),
         };
         head
@@ -140,12 +144,12 @@ struct Body {
 impl Body {
     fn add_length(&mut self, value: &str) {
         self.lengths += 1;
-        // Digits only (RFC 9110, section 8.6); Rust's parse would let a plus sign pass.
-        match value.parse().ok().filter(|_| value.bytes().all(|byte| byte.is_ascii_digit())) {
-            // tiny_http goes by the first one.
-            Some(length) => self.length = self.length.or(Some(length)),
-            None => self.has_bad_length = true,
+        // tiny_http goes by the first one, and accepts a plus sign: such a body must count as unread, too.
+        if self.lengths == 1 {
+            self.length = value.parse().ok();
         }
+        // Digits only (RFC 9110, section 8.6).
+        self.has_bad_length |= value.parse::<u64>().is_err() || value.starts_with('+');
     }
 
     fn refusal(&self) -> Option<Refusal> {

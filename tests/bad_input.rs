@@ -5,7 +5,7 @@ mod support;
 use proptest::strategy::{Strategy, ValueTree};
 use proptest::test_runner::TestRunner;
 use rstest::rstest;
-use std::io::{BufReader, Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -67,6 +67,40 @@ fn each_gets_a_clear_answer(#[case] request: &str, #[case] expected: &str) {
     assert_eq!(mood.get("/mood").json()["refreshed"], 0, "something of it was carried out");
     assert_eq!(mood.metric("mood_panics_total"), 0.0);
     mood.assert_small();
+}
+
+#[rstest]
+#[case::a_plus_sign_before_a_long_length("POST /refresh HTTP/1.1\r\nContent-Length: +5000\r\n\r\nx", "400")]
+#[case::and_for_a_route_that_reads_no_body("GET /mood HTTP/1.1\r\nContent-Length: +5000\r\n\r\nx", "400")]
+#[case::a_plus_sign_and_another_length(
+    "GET /mood HTTP/1.1\r\nContent-Length: +5000\r\nContent-Length: 1\r\n\r\nx",
+    "400"
+)]
+#[case::a_plus_sign_before_what_cannot_be_allocated(
+    "GET /mood HTTP/1.1\r\nContent-Length: +9223372036854775807\r\n\r\nx",
+    "400"
+)]
+#[case::a_long_length_and_an_upgrade(
+    "POST /refresh HTTP/1.1\r\nConnection: upgrade\r\nContent-Length: 5000\r\n\r\nx",
+    "413"
+)]
+#[case::an_upgrade_without_a_length("POST /faults HTTP/1.1\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n", "400")]
+#[case::an_upgrade_with_a_length(
+    "POST /faults HTTP/1.1\r\nConnection: x, upgrade\r\nContent-Length: 2\r\n\r\n{}",
+    "400"
+)]
+#[case::an_upgrade_by_the_absolute_target(
+    "POST http://x/faults?a HTTP/1.1\r\nConnection: upgrade\r\nContent-Length: 9\r\n\r\n{",
+    "400"
+)]
+fn a_body_that_does_not_arrive_holds_up_nobody_else(#[case] request: &str, #[case] expected: &str) {
+    let mood = Mood::with(&[("MOOD_FAULTS", "on")]);
+    let mut stream = mood.connect();
+    stream.write_all(request.as_bytes()).unwrap();
+    let answer = BufReader::new(&stream).lines().next().map_or_else(String::new, |line| line.unwrap_or_default());
+    assert_eq!(first_status(&answer), expected, "{answer}");
+    mood.serves_within(1000);
+    assert_eq!(mood.get("/mood").json()["refreshed"], 0, "something of it was carried out");
 }
 
 #[test]
