@@ -58,14 +58,6 @@ pub fn fail(code: u8, text: &str) -> ExitCode {
     ExitCode::from(code)
 }
 
-/// Makes UTC the zone if none is named: chrono's own default is the host's zone, and replicas must agree.
-pub fn default_zone() {
-    if std::env::var_os("TZ").is_none_or(|tz| tz.is_empty()) {
-        // SAFETY: called before the first thread is started.
-        unsafe { std::env::set_var("TZ", "UTC") };
-    }
-}
-
 /// Asks /readyz on the configured port, for containers that have no shell and no curl.
 pub fn healthcheck() -> ExitCode {
     let listen = std::env::var("LISTEN_ADDR").ok().filter(|listen| !listen.is_empty());

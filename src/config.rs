@@ -1,13 +1,12 @@
 //! Environment → `Config`. Every mistake is named, all of them at once.
 
-use crate::day;
 use crate::json;
 use crate::store::redis_url;
+use crate::zone::Zone;
 use log::LevelFilter;
 use redis::Client;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::ops::RangeInclusive;
-use std::path::Path;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -26,6 +25,8 @@ pub struct Config {
     pub log_level: LevelFilter,
     /// Whether `POST /faults` is there.
     pub faults: bool,
+    /// The zone whose midnight ends the day.
+    pub zone: Zone,
 }
 
 /// What a connection may take.
@@ -55,7 +56,7 @@ pub const VARIABLES: [(&str, &str, &str); 14] = [
     ("DRAIN_MS", "1000", "milliseconds to go on answering after SIGTERM, 0 to 1500"),
     ("LOG_LEVEL", "info", "off, error, warn, info, debug or trace"),
     ("MOOD_FAULTS", "off", "on: POST /faults makes this replica fail on purpose"),
-    ("TZ", "UTC", "the zone whose midnight ends the day: a POSIX string, or an IANA name where zone files exist"),
+    ("TZ", "UTC", "the zone whose midnight ends the day: an IANA name or a POSIX string"),
 ];
 
 impl Config {
@@ -80,8 +81,8 @@ impl Config {
             drain: Duration::from_millis(reader.number("DRAIN_MS", 0..=1500)),
             log_level: reader.parse("LOG_LEVEL", "one of off, error, warn, info, debug, trace"),
             faults: reader.switch("MOOD_FAULTS"),
+            zone: reader.zone(),
         };
-        reader.check_zone();
         if reader.mistakes.is_empty() { Ok(config) } else { Err(reader.mistakes) }
     }
 }
@@ -156,20 +157,12 @@ impl<G: Fn(&str) -> Option<String>> Reader<G> {
         None
     }
 
-    fn check_zone(&mut self) {
+    fn zone(&mut self) -> Zone {
         let tz = self.text("TZ");
-        let is_zone_file = |name: &str| {
-            // The folders chrono looks in.
-            ["/usr/share/zoneinfo", "/share/zoneinfo", "/etc/zoneinfo", "/usr/share/lib/zoneinfo"].iter().any(
-                |folder| std::fs::read(Path::new(folder).join(name)).is_ok_and(|content| content.starts_with(b"TZif")),
-            )
-        };
-        if let Err(why) = day::check_zone(&tz, &chrono::Local, is_zone_file) {
-            let allowed = format!(
-                "a POSIX string such as CET-1CEST,M3.5.0,M10.5.0/3, or an IANA name where zone files exist ({why})"
-            );
-            self.mistakes.push(mistake("TZ", &tz, &allowed));
-        }
+        Zone::parse(&tz).unwrap_or_else(|allowed| {
+            self.mistakes.push(mistake("TZ", &tz, allowed));
+            Zone::UTC
+        })
     }
 }
 

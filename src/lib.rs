@@ -15,7 +15,7 @@
 //! - `mood`      the catalogue; date → mood
 //! - `gif`       mood → animated GIF
 //! - `page`      mood → HTML
-//! - `day`       time zone, today, its end
+//! - `day`       today and its end; `zone` IANA names and POSIX rules of time zones
 //! - `metrics`   every metric; `process` those of the process
 //! - `response`  Reply → bytes; `access_log` Reply → log line
 //! - `logging`   JSON lines; `json` the strings in them
@@ -51,3 +51,4 @@ pub mod server;
 pub mod service;
 pub mod store;
 pub mod worker;
+pub mod zone;

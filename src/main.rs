@@ -34,10 +34,9 @@ fn main() -> ExitCode {
 }
 
 fn serve() -> ExitCode {
-    // Before the first thread, which inherits it; and before chrono reads it, since its own default is the host's zone.
+    // Before the first thread is started: threads inherit the mask.
     os::block_signals();
     os::prepare_heap();
-    command::default_zone();
     let config = match Config::read(|name| std::env::var(name).ok()) {
         Ok(config) => config,
         Err(mistakes) => return command::fail(2, &mistakes.join("\n")),
@@ -64,7 +63,7 @@ fn serve() -> ExitCode {
         Err(error) => return cannot_start(&error),
     };
     let app = Arc::new(App {
-        service: Service::new(store(&config, &metrics), Arc::clone(&metrics)),
+        service: Service::new(store(&config, &metrics), Arc::clone(&metrics), config.zone),
         metrics: Arc::clone(&metrics),
         host,
         faults: config.faults.then(faults::Faults::default),

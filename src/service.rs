@@ -7,7 +7,8 @@ use crate::lock::lock;
 use crate::metrics::Metrics;
 use crate::mood::Mood;
 use crate::store::{Store, StoreError, StoredValue};
-use chrono::{DateTime, Local, Utc};
+use crate::zone::Zone;
+use chrono::{DateTime, Utc};
 use std::sync::{Arc, Mutex};
 
 /// Where an answer came from, as in the header `X-Cache`.
@@ -49,6 +50,7 @@ enum Verdict {
 pub struct Service {
     store: Box<dyn Store>,
     metrics: Arc<Metrics>,
+    zone: Zone,
     day: Mutex<Option<(DateTime<Utc>, Day)>>,
     /// The entry seen last: while the store's bytes stay the same they need no second reading.
     last: Mutex<Option<Arc<Entry>>>,
@@ -57,8 +59,8 @@ pub struct Service {
 }
 
 impl Service {
-    pub fn new(store: Box<dyn Store>, metrics: Arc<Metrics>) -> Service {
-        Service { store, metrics, day: Mutex::default(), last: Mutex::default(), gif: Mutex::default() }
+    pub fn new(store: Box<dyn Store>, metrics: Arc<Metrics>, zone: Zone) -> Service {
+        Service { store, metrics, zone, day: Mutex::default(), last: Mutex::default(), gif: Mutex::default() }
     }
 
     /// The mood of today, as all replicas see it. Never fails: without a store it is computed here.
@@ -179,7 +181,7 @@ impl Service {
         match *remembered {
             Some((since, day)) if since <= now && day.contains(now) => day,
             _ => {
-                let day = Day::at(now, &Local);
+                let day = Day::at(now, |timestamp| self.zone.offset_at(timestamp));
                 *remembered = Some((now, day));
                 day
             }
