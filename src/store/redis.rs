@@ -1,46 +1,54 @@
-//! The store in Redis: an r2d2 pool with time-outs at every step, behind a breaker.
+//! The store in Redis: an r2d2 pool whose every step has a deadline, behind a circuit breaker.
 //!
-//! No call takes longer than the configured time-out, whatever Redis does. When one fails, the breaker opens and
-//! every further call fails at once, so an outage costs the workers one time-out and not one a request. A thread that
-//! lives only as long as the outage asks Redis again and closes the breaker.
+//! Each operation has one deadline. Waiting for a connection, for the turn to update and for every byte of a reply
+//! counts against it. When an operation fails, the breaker opens and further operations fail at once, so an outage
+//! costs one time-out per worker and not one per request. A thread that lives only as long as the outage probes Redis
+//! and closes the breaker.
 
 use super::{Change, Store, StoreError, StoredValue};
 use crate::lock::lock;
 use crate::metrics::Metrics;
 use chrono::{DateTime, Utc};
-use r2d2::{ManageConnection, Pool};
-use redis::{Client, Cmd, Connection, ConnectionLike, Pipeline, RedisError, RedisResult, Value, cmd, pipe};
+use r2d2::{ManageConnection, Pool, PooledConnection};
+use redis::{Client, Cmd, ConnectionAddr, Parser, RedisError, RedisResult, Value, cmd};
 use scheduled_thread_pool::ScheduledThreadPool;
+use std::io::{self, Read, Write};
+use std::net::{TcpStream, ToSocketAddrs};
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// How often an outage's thread asks whether Redis is back.
+/// How often an outage's thread probes Redis.
 const PROBE_EVERY: Duration = Duration::from_millis(200);
-/// For the pool's own thread: one attempt to connect. Half of it is r2d2's longest pause between attempts. Both add up
-/// to how late a Redis that is back is noticed. Sooner than a lost SYN is sent again (1 s): another attempt is faster.
+/// For the pool's own thread: connecting to one address, and again for logging in. Half of it is r2d2's longest pause
+/// between attempts. Both add up to how late a recovered Redis is noticed. Shorter than the time until a lost SYN is
+/// sent again (1 s): another attempt is faster.
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(400);
-/// How often an update starts again because somebody else wrote first. One of all contenders wins each round.
-const UPDATE_ATTEMPTS: u32 = 50;
+/// For a whole update, which starts again whenever another replica wrote first: one of all contenders wins each round.
+/// Below the 500 ms that Nginx waits for a refresh, so that the client gets this replica's own response.
+const UPDATE_TIMEOUT: Duration = Duration::from_millis(400);
 
 pub struct RedisStore {
     shared: Arc<Shared>,
     /// Held by the one update of this process that is under way: contenders are the replicas, not all their workers.
-    updating: Mutex<()>,
+    turn: Turn,
 }
 
 struct Shared {
     pool: Pool<Manager>,
-    /// The longest any call may take.
+    connect_failure: ConnectFailure,
+    /// For an operation other than an update, and for each round of an update.
     timeout: Duration,
     breaker: Breaker,
+    refusals: RareWarning,
     metrics: Arc<Metrics>,
 }
 
 impl RedisStore {
-    /// Gives a store at once; the pool connects behind it, and goes on trying if Redis is not there yet.
+    /// Returns at once. The pool connects in the background, and retries until Redis is reachable.
     pub fn new(client: Client, pool_size: u32, timeout: Duration, metrics: Arc<Metrics>) -> RedisStore {
+        let connect_failure = ConnectFailure::default();
         let pool = Pool::builder()
             .max_size(pool_size)
             .test_on_check_out(false)
@@ -50,42 +58,47 @@ impl RedisStore {
             .thread_pool(Arc::new(
                 ScheduledThreadPool::builder().num_threads(1).thread_name_pattern("redis-pool").build(),
             ))
-            // The breaker says it, once an outage; r2d2 would say it at every attempt.
+            // The breaker logs once per outage; r2d2 would log every attempt.
             .error_handler(Box::new(r2d2::NopErrorHandler))
-            .build_unchecked(Manager { client, timeout });
-        let shared = Shared { pool, timeout, breaker: Breaker::default(), metrics };
-        RedisStore { shared: Arc::new(shared), updating: Mutex::default() }
+            .build_unchecked(Manager { client, failure: Arc::clone(&connect_failure) });
+        let shared = Shared {
+            pool,
+            connect_failure,
+            timeout,
+            breaker: Breaker::default(),
+            refusals: RareWarning::default(),
+            metrics,
+        };
+        RedisStore { shared: Arc::new(shared), turn: Turn::default() }
     }
 
     /// Runs `operation` on a pooled connection within the time-out.
     ///
-    /// A connection that Redis closed (it restarted, or was told to) fails once; the operation is then repeated on
+    /// A connection that Redis closed (it restarted, or `CLIENT KILL`) fails once; the operation is then repeated on
     /// another one. All operations here may be repeated safely.
-    fn call<T>(&self, mut operation: impl FnMut(&mut Connection) -> RedisResult<T>) -> Result<T, StoreError> {
+    fn call<T>(&self, mut operation: impl FnMut(&mut Link) -> RedisResult<T>) -> Result<T, StoreError> {
         let mut value = None;
-        self.attempt(&mut |connection| {
-            value = Some(operation(connection)?);
+        self.attempt(&mut |link| {
+            value = Some(operation(link)?);
             Ok(())
         })?;
         Ok(value.expect("an attempt that succeeded ran the operation"))
     }
 
-    /// Not generic: there is one of it, however many operations there are.
-    fn attempt(&self, operation: &mut dyn FnMut(&mut Connection) -> RedisResult<()>) -> Result<(), StoreError> {
+    /// Not generic: there is one copy of it, however many operations there are.
+    fn attempt(&self, operation: &mut dyn FnMut(&mut Link) -> RedisResult<()>) -> Result<(), StoreError> {
         let shared = &self.shared;
         shared.breaker.check()?;
         let deadline = Instant::now() + shared.timeout;
         loop {
-            let left = deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
-            let Ok(mut link) = shared.pool.get_timeout(left) else {
-                return Err(self.open_breaker("connect", "no connection could be made in time"));
-            };
-            match operation(&mut link.connection) {
+            let mut link = self.connection(deadline)?;
+            link.socket.deadline = deadline;
+            match operation(&mut link) {
                 Ok(()) => return Ok(()),
                 Err(error) if is_reply(&error) => {
                     shared.metrics.redis_error("reply");
                     let refusal = StoreError { reason: format!("Redis refused: {}", describe(&error)) };
-                    shared.breaker.note_refusal(&refusal);
+                    shared.refusals.log(&refusal);
                     return Err(refusal);
                 }
                 Err(error) => {
@@ -100,14 +113,19 @@ impl RedisStore {
         }
     }
 
+    fn connection(&self, deadline: Instant) -> Result<PooledConnection<Manager>, StoreError> {
+        let link = self.shared.pool.get_timeout(time_left(deadline));
+        link.map_err(|_| self.open_breaker("connect", &self.shared.why_unconnected()))
+    }
+
     fn open_breaker(&self, kind: &str, reason: &str) -> StoreError {
         self.shared.metrics.redis_error(kind);
-        let error = StoreError { reason: format!("Redis is away: {reason}") };
+        let error = unavailable(reason);
         if self.shared.breaker.open(&error) {
             let shared = Arc::clone(&self.shared);
             let probe = thread::Builder::new().name("redis-probe".into()).spawn(move || shared.await_recovery());
             if probe.is_err() {
-                // Without a thread to close it the breaker would stay open for ever; the next call may try again.
+                // Without a thread to close it the breaker would stay open indefinitely; the next call may try again.
                 self.shared.breaker.close();
             }
         }
@@ -120,49 +138,66 @@ impl Shared {
         let began = Instant::now();
         loop {
             thread::sleep(PROBE_EVERY);
-            let Ok(mut link) = self.pool.get_timeout(CONNECT_TIMEOUT) else { continue };
-            match cmd("PING").exec(&mut link.connection) {
+            match self.probe() {
                 Ok(()) => break,
-                Err(_) => link.is_broken = true,
+                Err(reason) => self.breaker.set_cause(unavailable(&reason)),
             }
         }
         self.breaker.close();
         log::info!("Redis is back after {} ms", began.elapsed().as_millis());
     }
+
+    fn probe(&self) -> Result<(), String> {
+        let mut link = self.pool.get_timeout(CONNECT_TIMEOUT).map_err(|_| self.why_unconnected())?;
+        link.socket.deadline = Instant::now() + self.timeout;
+        let alive = link.check();
+        link.is_broken = alive.is_err();
+        alive.map_err(|error| describe(&error))
+    }
+
+    fn why_unconnected(&self) -> String {
+        lock(&self.connect_failure).clone().unwrap_or_else(|| "no connection could be made in time".to_owned())
+    }
 }
 
 impl Store for RedisStore {
     fn get(&self, key: &str) -> Result<Option<StoredValue>, StoreError> {
-        self.call(|connection| read(connection, pipe().add_command(get(key)).add_command(expiry(key))))
+        self.call(|link| stored(link.query(&[get(key), expiry(key)])?))
     }
 
     fn put_if_absent(&self, key: &str, value: &[u8], ends_at: DateTime<Utc>) -> Result<Option<Vec<u8>>, StoreError> {
-        self.call(|connection| set(key, value, ends_at).arg("NX").arg("GET").query(connection))
+        self.call(|link| {
+            let mut set = set(key, value, ends_at);
+            set.arg("NX").arg("GET");
+            string(link.query(&[set])?.pop())
+        })
     }
 
     fn update(&self, key: &str, ends_at: DateTime<Utc>, change: Change) -> Result<(), StoreError> {
-        let _turn = lock(&self.updating);
-        for _ in 0..UPDATE_ATTEMPTS {
-            let done = self.call(|connection| {
-                let mut watch = cmd("WATCH");
-                watch.arg(key);
-                let found = read(connection, pipe().add_command(watch).add_command(get(key)).add_command(expiry(key)))?;
-                let Some(bytes) = change(found.as_ref()) else {
-                    return cmd("UNWATCH").query(connection).map(|()| true);
-                };
-                let written: Option<()> =
-                    pipe().atomic().add_command(set(key, &bytes, ends_at)).ignore().query(connection)?;
-                Ok(written.is_some())
+        // Until then a round may begin, so that even the last one has its full time-out.
+        let last_start = Instant::now() + UPDATE_TIMEOUT.saturating_sub(self.shared.timeout);
+        let Some(_turn) = self.turn.take(last_start) else {
+            return Err(StoreError { reason: "too many updates wait for their turn".into() });
+        };
+        loop {
+            let is_written = self.call(|link| {
+                // A round that fails or panics halfway would leave a WATCH or a MULTI to the next operation.
+                link.is_broken = true;
+                let written = replace(link, key, ends_at, change);
+                link.is_broken = written.is_err();
+                written
             })?;
-            if done {
+            if is_written {
                 return Ok(());
             }
+            if Instant::now() >= last_start {
+                return Err(StoreError { reason: "too many others wrote the same key".into() });
+            }
         }
-        Err(StoreError { reason: "too many others wrote the same key".into() })
     }
 
     fn ping(&self) -> Result<(), StoreError> {
-        self.call(|connection| cmd("PING").exec(connection))
+        self.call(|link| link.query(&[cmd("PING")]).map(drop))
     }
 
     fn label(&self) -> &'static str {
@@ -172,6 +207,24 @@ impl Store for RedisStore {
     fn connections(&self) -> (u32, u32) {
         let state = self.shared.pool.state();
         (state.connections - state.idle_connections, state.idle_connections)
+    }
+}
+
+/// One round of an update. False: another replica wrote in between, and nothing was changed.
+///
+/// MULTI comes before the decision: if Redis refused it, a SET behind it would be executed on its own.
+fn replace(link: &mut Link, key: &str, ends_at: DateTime<Utc>, change: Change) -> RedisResult<bool> {
+    let mut watch = cmd("WATCH");
+    watch.arg(key);
+    let mut replies = link.query(&[watch, get(key), expiry(key), cmd("MULTI")])?;
+    replies.truncate(3);
+    let Some(bytes) = change(stored(replies)?.as_ref()) else {
+        return link.query(&[cmd("DISCARD")]).map(|_| true);
+    };
+    match link.query(&[set(key, &bytes, ends_at), cmd("EXEC")])?.pop() {
+        Some(Value::Nil) => Ok(false),
+        Some(Value::Array(_)) => Ok(true),
+        _ => Err(unexpected()),
     }
 }
 
@@ -194,24 +247,28 @@ fn set(key: &str, value: &[u8], ends_at: DateTime<Utc>) -> Cmd {
     set
 }
 
-/// Runs a pipeline that ends with GET and EXPIRETIME of one key, in one round trip.
-fn read(connection: &mut Connection, pipeline: &Pipeline) -> RedisResult<Option<StoredValue>> {
-    let commands = pipeline.cmd_iter().count();
-    let mut replies = connection.req_packed_commands(&pipeline.get_packed_pipeline(), 0, commands)?.into_iter();
-    let expiry = replies.next_back().unwrap_or_default();
-    let bytes = match replies.next_back().unwrap_or_default() {
-        Value::Nil => return Ok(None),
-        Value::BulkString(bytes) => bytes,
-        // A list, a hash, …: there is something, and it is not ours.
-        Value::ServerError(error) if error.code() == "WRONGTYPE" => Vec::new(),
-        other => return Err(other.extract_error().err().unwrap_or_else(|| unexpected("GET"))),
-    };
-    let expires = !matches!(expiry.extract_error()?, Value::Int(-1));
-    Ok(Some(StoredValue { bytes, expires }))
+/// From replies that end with those of GET and EXPIRETIME.
+fn stored(mut replies: Vec<Value>) -> RedisResult<Option<StoredValue>> {
+    let expires = !matches!(replies.pop(), Some(Value::Int(-1)));
+    Ok(string(replies.pop())?.map(|bytes| StoredValue { bytes, expires }))
 }
 
-fn unexpected(command: &'static str) -> RedisError {
-    RedisError::from((redis::ErrorKind::UnexpectedReturnType, "unexpected reply", command.into()))
+/// The value of a key. Empty if there is a list, a hash, …: that is not ours.
+fn string(reply: Option<Value>) -> RedisResult<Option<Vec<u8>>> {
+    match reply {
+        Some(Value::Nil) => Ok(None),
+        Some(Value::BulkString(bytes)) => Ok(Some(bytes)),
+        Some(Value::ServerError(error)) if is_wrong_type(&error) => Ok(Some(Vec::new())),
+        _ => Err(unexpected()),
+    }
+}
+
+fn is_wrong_type(error: &redis::ServerError) -> bool {
+    error.code() == "WRONGTYPE"
+}
+
+fn unexpected() -> RedisError {
+    RedisError::from((redis::ErrorKind::UnexpectedReturnType, "unexpected reply"))
 }
 
 /// Whether Redis answered, only not with what was asked for (OOM, READONLY, NOPERM, …).
@@ -219,29 +276,39 @@ fn is_reply(error: &RedisError) -> bool {
     matches!(error.kind(), redis::ErrorKind::Server(_) | redis::ErrorKind::Extension) && error.code() != Some("LOADING")
 }
 
-/// An error without the connection's address and password.
+/// Redis's or the system's own words, without the arguments of a command, which may be user and password.
 fn describe(error: &RedisError) -> String {
     match (error.code(), error.detail()) {
-        (Some(code), Some(detail)) => format!("{code} {detail}"),
+        (Some(code), Some(detail)) => {
+            let (detail, _arguments) = detail.split_once(", with args").unwrap_or((detail, ""));
+            format!("{code} {detail}")
+        }
         (Some(code), None) => code.to_owned(),
-        _ if error.is_timeout() => "no answer in time".to_owned(),
+        _ if error.is_timeout() => "no reply in time".to_owned(),
+        _ if error.is_io_error() => error.to_string(),
         _ => error.category().to_owned(),
     }
 }
 
-/// Open while Redis is away. Says so once when it opens.
+fn unavailable(reason: &str) -> StoreError {
+    StoreError { reason: format!("Redis is away: {reason}") }
+}
+
+/// In whole milliseconds and at least one, which is what a socket's time-out takes.
+fn time_left(deadline: Instant) -> Duration {
+    let left = deadline.saturating_duration_since(Instant::now());
+    Duration::from_millis((left.as_micros() as u64).div_ceil(1000).max(1))
+}
+
+/// Open during an outage of Redis. Logs once, when it opens.
 #[derive(Default)]
 struct Breaker {
     is_open: AtomicBool,
-    /// Why it is open.
+    /// Why it is open: the newest reason, which the log may not have.
     cause: Mutex<Option<StoreError>>,
-    last_refusal: Mutex<Option<Instant>>,
 }
 
 impl Breaker {
-    /// A refusal (say, OOM) may come with every write while reads go well: it is logged this often at most.
-    const REFUSAL_PAUSE: Duration = Duration::from_secs(60);
-
     fn check(&self) -> Result<(), StoreError> {
         if !self.is_open.load(SeqCst) {
             return Ok(());
@@ -250,7 +317,7 @@ impl Breaker {
         Err(cause.unwrap_or(StoreError { reason: "Redis is away".into() }))
     }
 
-    /// Gives true to the one caller that opened it.
+    /// Returns true to the one caller that opened it.
     fn open(&self, error: &StoreError) -> bool {
         let mut cause = lock(&self.cause);
         if self.is_open.swap(true, SeqCst) {
@@ -261,28 +328,87 @@ impl Breaker {
         true
     }
 
+    fn set_cause(&self, cause: StoreError) {
+        *lock(&self.cause) = Some(cause);
+    }
+
     fn close(&self) {
         self.is_open.store(false, SeqCst);
     }
+}
 
-    fn note_refusal(&self, refusal: &StoreError) {
-        let mut last = lock(&self.last_refusal);
-        if last.is_none_or(|at| at.elapsed() > Self::REFUSAL_PAUSE) {
+/// A warning that may apply to every request for hours: a refusal (say, OOM).
+#[derive(Default)]
+struct RareWarning(Mutex<Option<Instant>>);
+
+impl RareWarning {
+    const PAUSE: Duration = Duration::from_secs(60);
+
+    fn log(&self, error: &StoreError) {
+        let mut last = lock(&self.0);
+        if last.is_none_or(|at| at.elapsed() > Self::PAUSE) {
             *last = Some(Instant::now());
-            log::warn!("{}; answering without it", refusal.reason);
+            log::warn!("{}; answering without it", error.reason);
         }
     }
 }
 
-/// Makes connections with time-outs. redis's own manager has none, and asks PING at every check-out.
-struct Manager {
-    client: Client,
-    timeout: Duration,
+/// A lock that can be waited for with a deadline, which std's has not.
+#[derive(Default)]
+struct Turn {
+    is_taken: Mutex<bool>,
+    freed: Condvar,
 }
 
-struct Link {
-    connection: Connection,
-    is_broken: bool,
+impl Turn {
+    /// The turn until the value is dropped, unless it was not free by the deadline.
+    fn take(&self, deadline: Instant) -> Option<impl Drop> {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let waited = self.freed.wait_timeout_while(lock(&self.is_taken), left, |is_taken| *is_taken);
+        let (mut is_taken, _) = waited.unwrap_or_else(|poisoned| poisoned.into_inner());
+        let is_free = !std::mem::replace(&mut *is_taken, true);
+        is_free.then(|| Held(self))
+    }
+}
+
+struct Held<'a>(&'a Turn);
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        *lock(&self.0.is_taken) = false;
+        self.0.freed.notify_one();
+    }
+}
+
+/// Why the last attempt to connect failed, if it did.
+type ConnectFailure = Arc<Mutex<Option<String>>>;
+
+/// Makes connections with time-outs, and remembers why it could not. redis's own manager does neither: its error for a
+/// refused AUTH lacks Redis's reply.
+struct Manager {
+    client: Client,
+    failure: ConnectFailure,
+}
+
+impl Manager {
+    fn open(&self) -> RedisResult<Link> {
+        let info = self.client.get_connection_info();
+        let ConnectionAddr::Tcp(host, port) = info.addr() else { return Err(unexpected()) };
+        let mut link = Link { socket: Socket::connect(host, *port)?, parser: Parser::new(), is_broken: false };
+        let settings = info.redis_settings();
+        if let Some(password) = settings.password() {
+            let mut auth = cmd("AUTH");
+            auth.arg(settings.username()).arg(password);
+            link.query(&[auth])?;
+        }
+        if settings.db() != 0 {
+            let mut select = cmd("SELECT");
+            select.arg(settings.db());
+            link.query(&[select])?;
+        }
+        link.check()?;
+        Ok(link)
+    }
 }
 
 impl ManageConnection for Manager {
@@ -290,10 +416,10 @@ impl ManageConnection for Manager {
     type Error = RedisError;
 
     fn connect(&self) -> Result<Link, RedisError> {
-        let connection = self.client.get_connection_with_timeout(CONNECT_TIMEOUT)?;
-        connection.set_read_timeout(Some(self.timeout))?;
-        connection.set_write_timeout(Some(self.timeout))?;
-        Ok(Link { connection, is_broken: false })
+        let opened = self.open();
+        let failure = opened.as_ref().err().map(|error| format!("cannot connect: {}", describe(error)));
+        *lock(&self.failure) = failure;
+        opened
     }
 
     fn is_valid(&self, _: &mut Link) -> Result<(), RedisError> {
@@ -301,6 +427,96 @@ impl ManageConnection for Manager {
     }
 
     fn has_broken(&self, link: &mut Link) -> bool {
-        link.is_broken || !link.connection.is_open()
+        link.is_broken
+    }
+}
+
+/// A connection to Redis.
+struct Link {
+    socket: Socket,
+    parser: Parser,
+    is_broken: bool,
+}
+
+impl Link {
+    /// Sends the commands in one round trip and returns their replies, or the first of them that is an error. Only
+    /// WRONGTYPE is returned as a reply: it describes the stored value.
+    fn query(&mut self, commands: &[Cmd]) -> RedisResult<Vec<Value>> {
+        let mut request = Vec::new();
+        commands.iter().for_each(|command| command.write_packed_command(&mut request));
+        self.socket.write_all(&request)?;
+        let mut replies = Vec::with_capacity(commands.len());
+        // All of them are read before one is judged, or the next query would read the rest.
+        for _ in commands {
+            replies.push(self.parser.parse_value(&mut self.socket)?);
+        }
+        let accept = |reply| match reply {
+            Value::ServerError(error) if is_wrong_type(&error) => Ok(Value::ServerError(error)),
+            reply => reply.extract_error(),
+        };
+        replies.into_iter().map(accept).collect()
+    }
+
+    /// Whether commands can be expected to work. PING itself may be refused by an ACL, or while Redis cannot save.
+    fn check(&mut self) -> RedisResult<()> {
+        match self.query(&[cmd("PING")]) {
+            Err(error) if matches!(error.code(), Some("NOPERM" | "MISCONF")) => Ok(()),
+            result => result.map(drop),
+        }
+    }
+}
+
+/// A socket that is read and written until its deadline only, however slowly the bytes arrive.
+struct Socket {
+    stream: TcpStream,
+    deadline: Instant,
+    /// The stream's own time-out, which is set only if it differs: that saves two system calls per query.
+    timeout: Duration,
+}
+
+impl Socket {
+    fn connect(host: &str, port: u16) -> io::Result<Socket> {
+        let mut failure = io::ErrorKind::AddrNotAvailable.into();
+        for address in (host, port).to_socket_addrs()? {
+            match TcpStream::connect_timeout(&address, CONNECT_TIMEOUT) {
+                Ok(stream) => {
+                    stream.set_nodelay(true)?;
+                    return Ok(Socket { stream, deadline: Instant::now() + CONNECT_TIMEOUT, timeout: Duration::ZERO });
+                }
+                Err(error) => failure = error,
+            }
+        }
+        Err(failure)
+    }
+
+    fn arm(&mut self) -> io::Result<()> {
+        if Instant::now() >= self.deadline {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        let left = time_left(self.deadline);
+        if left != self.timeout {
+            self.stream.set_read_timeout(Some(left))?;
+            self.stream.set_write_timeout(Some(left))?;
+            self.timeout = left;
+        }
+        Ok(())
+    }
+}
+
+impl Read for Socket {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.arm()?;
+        self.stream.read(buffer)
+    }
+}
+
+impl Write for Socket {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.arm()?;
+        self.stream.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
