@@ -60,7 +60,7 @@ impl Metrics {
             shown: Mutex::new(None),
             answered: seconds(&registry, "mood_answered_timestamp_seconds", "When this replica last answered a mood, in Unix time: of several replicas' mood_info the newest is the mood."),
             pool: gauges(&registry, "redis_pool_connections", "Connections of the pool, by state.", &["state"]),
-            redis_errors: counters(&registry, "redis_errors_total", "Failed Redis operations: connect, timeout, io, or reply (Redis refused).", &["kind"]),
+            redis_errors: counters(&registry, "redis_errors_total", "Failed Redis operations: connect, timeout, io, reply (Redis refused), or busy (no free connection, or too many updates).", &["kind"]),
             foreign_values: counter(&registry, "mood_foreign_values_total", "Values in the store that were not ours and were replaced."),
             connections_open: gauge(&registry, "http_connections_open", "Open connections, stuck ones included."),
             connections_stuck: gauge(&registry, "http_connections_stuck", "Connections whose thread hangs for good; past a limit the replica drains and exits."),
@@ -78,7 +78,7 @@ impl Metrics {
         for result in ["hit", "miss", "bypass"] {
             metrics.cache_requests.with_label_values(&[result]);
         }
-        for kind in ["connect", "timeout", "io", "reply"] {
+        for kind in ["connect", "timeout", "io", "reply", "busy"] {
             metrics.redis_errors.with_label_values(&[kind]);
         }
         for reason in CLOSE_REASONS {

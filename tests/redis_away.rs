@@ -219,20 +219,56 @@ fn a_refresh_without_one_of_its_commands_is_refused_and_changes_nothing(
 ) {
     let redis = Redis::start();
     // Another replica, which may do all.
-    Mood::with_redis(&redis).get("/mood");
+    let other = Mood::with_redis(&redis);
+    within(PATIENCE, "the mood is stored", || (other.get("/mood").header("x-cache") == "HIT").then_some(()));
     let key = redis.key("mood:");
     let before: Vec<u8> = redis.query(&["GET", &key]);
     let mood = without_permission(&redis, &format!("-{command}"));
+    within(PATIENCE, "a connection", || (mood.get("/health").status == 200).then_some(()));
+    // The start may have been slower than the first request.
+    let away = mood.log_has("Redis is away");
     for _ in 0..3 {
         assert_eq!(mood.request("POST", "/refresh", &[]).status, 503);
     }
     assert_eq!(redis.query::<Vec<u8>>(&["GET", &key]), before);
     assert_eq!(mood.metric("mood_refreshes_total"), 0.0);
     assert_eq!(mood.metric("redis_errors_total{kind=\"reply\"}"), 3.0);
-    assert_eq!(mood.log_has("Redis is away"), 0);
+    assert_eq!(mood.log_has("Redis is away"), away);
     within(PATIENCE, "the log has the reason", || (mood.log_has("NOPERM") == 1).then_some(()));
     let reads = if matches!(command, "get" | "expiretime") { "BYPASS" } else { "HIT" };
     assert_eq!(mood.get("/mood").header("x-cache"), reads);
+}
+
+#[test]
+fn an_exhausted_pool_is_not_an_outage() {
+    let redis = Redis::start();
+    let proxy = proxy(redis.port, Duration::from_millis(30), WHOLE);
+    let mood = Mood::with(&[
+        ("REDIS_URL", &format!("redis://127.0.0.1:{proxy}")),
+        ("REDIS_TIMEOUT_MS", "100"),
+        ("REDIS_POOL_SIZE", "1"),
+        ("WORKERS", "8"),
+    ]);
+    let other = Mood::with_redis(&redis);
+    within(PATIENCE, "Redis is used", || (mood.get("/mood").header("x-cache") == "HIT").then_some(()));
+    // The start may have been slower than the first request.
+    let (away, connect) = (mood.log_has("Redis is away"), mood.metric("redis_errors_total{kind=\"connect\"}"));
+
+    // Within half of the time-out the one connection is free once or twice.
+    let states: Vec<_> = thread::scope(|scope| {
+        let clients: Vec<_> = (0..8).map(|_| scope.spawn(|| mood.get("/health"))).collect();
+        clients.into_iter().map(|client| client.join().unwrap()).collect()
+    });
+    let busy: Vec<_> = states.iter().filter(|state| state.status == 503).collect();
+    assert!((1..8).contains(&busy.len()), "{states:?}");
+    assert!(busy.iter().all(|state| state.text().contains("all connections to Redis are in use")), "{busy:?}");
+    assert_eq!(mood.metric("redis_errors_total{kind=\"busy\"}"), busy.len() as f64);
+    within(PATIENCE, "it is logged once", || (mood.log_has("are in use") == 1).then_some(()));
+
+    assert_eq!(mood.get("/mood").header("x-cache"), "HIT");
+    assert_eq!(mood.get("/mood").body, other.get("/mood").body);
+    assert_eq!(mood.log_has("Redis is away"), away);
+    assert_eq!(mood.metric("redis_errors_total{kind=\"connect\"}"), connect);
 }
 
 /// At the store itself: a worker may take several requests at once, which then wait for each other.
@@ -260,7 +296,7 @@ fn many_updates_at_a_slow_redis_end_within_their_deadline() {
     assert_eq!(count(store.get("key").unwrap().as_ref()), written);
     for (result, took) in &results {
         assert!(result.as_ref().err().is_none_or(|reason| reason.contains("wait for their turn")), "{results:?}");
-        // A deadline of 400 ms; one after the other, all of them would take 1.6 s.
+        // None begins after 400 ms; one after the other, all of them would take 1.6 s.
         assert!(*took < Duration::from_millis(800), "{results:?}");
     }
 }

@@ -25,9 +25,10 @@ const PROBE_EVERY: Duration = Duration::from_millis(200);
 /// between attempts. Both add up to how late a recovered Redis is noticed. Shorter than the time until a lost SYN is
 /// sent again (1 s): another attempt is faster.
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(400);
-/// For a whole update, which starts again whenever another replica wrote first: one of all contenders wins each round.
-/// Below the 500 ms that Nginx waits for a refresh, so that the client gets this replica's own response.
-const UPDATE_TIMEOUT: Duration = Duration::from_millis(400);
+/// Until then a round of an update may begin: one of all contenders wins each round, and the others start again. A round
+/// is two round trips, so an update takes two time-outs more at most. With the default of 30 ms that is below the 500 ms
+/// that Nginx waits for a refresh.
+const UPDATE_PATIENCE: Duration = Duration::from_millis(400);
 
 pub struct RedisStore {
     shared: Arc<Shared>,
@@ -38,10 +39,11 @@ pub struct RedisStore {
 struct Shared {
     pool: Pool<Manager>,
     connect_failure: ConnectFailure,
-    /// For an operation other than an update, and for each round of an update.
+    /// For an operation other than an update, and for each of an update's round trips.
     timeout: Duration,
     breaker: Breaker,
     refusals: RareWarning,
+    exhaustion: RareWarning,
     metrics: Arc<Metrics>,
 }
 
@@ -67,6 +69,7 @@ impl RedisStore {
             timeout,
             breaker: Breaker::default(),
             refusals: RareWarning::default(),
+            exhaustion: RareWarning::default(),
             metrics,
         };
         RedisStore { shared: Arc::new(shared), turn: Turn::default() }
@@ -113,9 +116,29 @@ impl RedisStore {
         }
     }
 
+    /// A connection from the pool. While there are connections and all are in use, half of the time left is spent on
+    /// waiting: a reply that does not come within the other half is Redis's fault and not the pool's.
     fn connection(&self, deadline: Instant) -> Result<PooledConnection<Manager>, StoreError> {
-        let link = self.shared.pool.get_timeout(time_left(deadline));
-        link.map_err(|_| self.open_breaker("connect", &self.shared.why_unconnected()))
+        let pool = &self.shared.pool;
+        if let Some(link) = pool.try_get() {
+            return Ok(link);
+        }
+        let exist = || pool.state().connections > 0;
+        let (existed, left) = (exist(), time_left(deadline));
+        let link = pool.get_timeout(if existed { left / 2 } else { left });
+        link.map_err(|_| match existed || exist() {
+            // Each of them is held by an operation that opens the breaker itself if Redis is unavailable.
+            true => self.busy("all connections to Redis are in use"),
+            false => self.open_breaker("connect", &self.shared.why_unconnected()),
+        })
+    }
+
+    /// This operation fails, and the next one may succeed.
+    fn busy(&self, reason: &str) -> StoreError {
+        self.shared.metrics.redis_error("busy");
+        let error = StoreError { reason: reason.to_owned() };
+        self.shared.exhaustion.log(&error);
+        error
     }
 
     fn open_breaker(&self, kind: &str, reason: &str) -> StoreError {
@@ -174,16 +197,16 @@ impl Store for RedisStore {
     }
 
     fn update(&self, key: &str, ends_at: DateTime<Utc>, change: Change) -> Result<(), StoreError> {
-        // Until then a round may begin, so that even the last one has its full time-out.
-        let last_start = Instant::now() + UPDATE_TIMEOUT.saturating_sub(self.shared.timeout);
+        let timeout = self.shared.timeout;
+        let last_start = Instant::now() + UPDATE_PATIENCE;
         let Some(_turn) = self.turn.take(last_start) else {
-            return Err(StoreError { reason: "too many updates wait for their turn".into() });
+            return Err(self.busy("too many updates wait for their turn"));
         };
         loop {
             let is_written = self.call(|link| {
                 // A round that fails or panics halfway would leave a WATCH or a MULTI to the next operation.
                 link.is_broken = true;
-                let written = replace(link, key, ends_at, change);
+                let written = replace(link, timeout, key, ends_at, change);
                 link.is_broken = written.is_err();
                 written
             })?;
@@ -191,7 +214,7 @@ impl Store for RedisStore {
                 return Ok(());
             }
             if Instant::now() >= last_start {
-                return Err(StoreError { reason: "too many others wrote the same key".into() });
+                return Err(self.busy("too many others wrote the same key"));
             }
         }
     }
@@ -213,12 +236,14 @@ impl Store for RedisStore {
 /// One round of an update. False: another replica wrote in between, and nothing was changed.
 ///
 /// MULTI comes before the decision: if Redis refused it, a SET behind it would be executed on its own.
-fn replace(link: &mut Link, key: &str, ends_at: DateTime<Utc>, change: Change) -> RedisResult<bool> {
+fn replace(link: &mut Link, timeout: Duration, key: &str, ends_at: DateTime<Utc>, change: Change) -> RedisResult<bool> {
     let mut watch = cmd("WATCH");
     watch.arg(key);
     let mut replies = link.query(&[watch, get(key), expiry(key), cmd("MULTI")])?;
     replies.truncate(3);
-    let Some(bytes) = change(stored(replies)?.as_ref()) else {
+    let bytes = change(stored(replies)?.as_ref());
+    link.socket.deadline = Instant::now() + timeout;
+    let Some(bytes) = bytes else {
         return link.query(&[cmd("DISCARD")]).map(|_| true);
     };
     match link.query(&[set(key, &bytes, ends_at), cmd("EXEC")])?.pop() {
@@ -337,7 +362,7 @@ impl Breaker {
     }
 }
 
-/// A warning that may apply to every request for hours: a refusal (say, OOM).
+/// A warning that may apply to every request for hours: a refusal (say, OOM) or an exhausted pool.
 #[derive(Default)]
 struct RareWarning(Mutex<Option<Instant>>);
 
@@ -348,7 +373,7 @@ impl RareWarning {
         let mut last = lock(&self.0);
         if last.is_none_or(|at| at.elapsed() > Self::PAUSE) {
             *last = Some(Instant::now());
-            log::warn!("{}; answering without it", error.reason);
+            log::warn!("{}; answering without Redis", error.reason);
         }
     }
 }

@@ -25,7 +25,7 @@ NAMES = {
     "status": "200 303 304 400 404 405 408 411 413 414 417 429 431 499 500 502 503 504 505".split(),
     "result": {"Cache": ["hit", "miss", "bypass"], "Upstream tries that failed": ["retried", "failed"]},
     "state": ["idle", "in_use"],
-    "kind": ["connect", "timeout", "io", "reply"],
+    "kind": ["connect", "timeout", "io", "reply", "busy"],
     "cmd": ["get", "expiretime", "set"],
 }
 # What a colour says. Everything else is neutral.
