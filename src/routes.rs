@@ -5,7 +5,7 @@ use crate::faults::{Faults, Wanted};
 use crate::head::List;
 use crate::metrics::{self, Metrics};
 use crate::service::{Cache, Service};
-use crate::{build, gif, json, mood, page};
+use crate::{build, json, mood, page};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 
@@ -237,8 +237,7 @@ impl App {
     fn mood(&self, request: &Request, batch: &mut BatchRead) -> Reply {
         let (entry, cache) = self.today(batch);
         let etag = format!("\"{}-{}-{:08x}\"", entry.date, entry.refreshed, entry.mood.gif_version);
-        let reply = Reply::new(200, JSON, Body::Entry(entry));
-        conditional(request, etag, reply.with_headers(NO_CACHE).with_cache(cache))
+        conditional(request, etag, JSON, || Body::Entry(entry)).with_headers(NO_CACHE).with_cache(cache)
     }
 
     fn page(&self, request: &Request, batch: &mut BatchRead) -> Reply {
@@ -246,8 +245,8 @@ impl App {
         // Weak: the page also says which replica served it, and two pages of one mood may differ in that.
         let etag =
             format!("W/\"{}-{}-{:08x}-{}\"", entry.date, entry.refreshed, entry.mood.gif_version, build::VERSION);
-        let reply = Reply::new(200, HTML, Body::Bytes(page::render(&entry, &self.host, cache)));
-        conditional(request, etag, reply.with_headers(page::HEADERS).with_cache(cache))
+        let reply = conditional(request, etag, HTML, || Body::Bytes(page::render(&entry, &self.host, cache)));
+        reply.with_headers(page::HEADERS).with_cache(cache)
     }
 
     fn gif(&self, request: &Request) -> Reply {
@@ -256,14 +255,17 @@ impl App {
             return Reply::error(404, "there is no GIF of this name");
         };
         let etag = format!("\"{}{}\"", mood.gif_name(), if is_still { "-still" } else { "" });
-        let reply = if is_still {
-            Reply::new(200, "image/gif", Body::Bytes(gif::still(mood)))
-        } else {
-            let (bytes, cache) = self.service.gif(mood);
-            self.metrics.cache_request(cache.label());
-            Reply::new(200, "image/gif", Body::Shared(bytes)).with_cache(cache)
-        };
-        conditional(request, etag, reply.with_headers(IMMUTABLE))
+        let mut cache = None;
+        let reply = conditional(request, etag, "image/gif", || {
+            if is_still {
+                return Body::Shared(self.service.still_gif(mood));
+            }
+            let (bytes, from) = self.service.gif(mood);
+            self.metrics.cache_request(from.label());
+            cache = Some(from);
+            Body::Shared(bytes)
+        });
+        Reply { cache, headers: IMMUTABLE, ..reply }
     }
 
     fn refresh(&self, request: &Request, batch: &mut BatchRead) -> Reply {
@@ -330,16 +332,15 @@ fn gif_named(path: &str) -> Option<(&'static mood::Mood, bool)> {
     (format!("{:08x}", mood.gif_version) == version).then_some((mood, is_still))
 }
 
-/// 304 without a body where the client has this very answer (RFC 9110, section 13.1.2: the weak comparison).
-fn conditional(request: &Request, etag: String, reply: Reply) -> Reply {
+/// 200, or 304 where the client has this very response (RFC 9110, section 13.1.2: the weak comparison). A body that is not
+/// sent is not made.
+fn conditional(request: &Request, etag: String, content_type: &'static str, body: impl FnOnce() -> Body) -> Reply {
     let is_known = request.if_none_match.is_some_and(|tags| {
         let opaque = etag.trim_start_matches("W/");
         tags.members().any(|tag| tag == "*" || tag.trim_start_matches("W/") == opaque)
     });
-    match is_known {
-        true => Reply { status: 304, body: Body::Empty, etag: Some(etag), ..reply },
-        false => Reply { etag: Some(etag), ..reply },
-    }
+    let (status, body) = if is_known { (304, Body::Empty) } else { (200, body()) };
+    Reply { etag: Some(etag), ..Reply::new(status, content_type, body) }
 }
 
 /// Whether `Accept` weighs text/html above JSON (RFC 9110, section 12.5.1). A client that takes anything, as curl

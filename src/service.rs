@@ -47,6 +47,9 @@ enum Verdict {
     Foreign(&'static str),
 }
 
+/// The content version of a mood's GIF, and whether it is the still one.
+type GifKey = (u32, bool);
+
 pub struct Service {
     store: Box<dyn Store>,
     metrics: Arc<Metrics>,
@@ -54,13 +57,14 @@ pub struct Service {
     day: Mutex<Option<(DateTime<Utc>, Day)>>,
     /// The entry seen last: while the store's bytes stay the same they need no second reading.
     last: Mutex<Option<Arc<Entry>>>,
-    /// The GIF fetched last. Its name carries its content, so it can never be stale.
-    gif: Mutex<Option<(u32, Arc<[u8]>)>>,
+    /// Each GIF that was requested so far. A version stands for its content, so none can be stale. All of them, 28 animated
+    /// and 28 still, take 1 MB.
+    gifs: Mutex<Vec<(GifKey, Arc<[u8]>)>>,
 }
 
 impl Service {
     pub fn new(store: Box<dyn Store>, metrics: Arc<Metrics>, zone: Zone) -> Service {
-        Service { store, metrics, zone, day: Mutex::default(), last: Mutex::default(), gif: Mutex::default() }
+        Service { store, metrics, zone, day: Mutex::default(), last: Mutex::default(), gifs: Mutex::default() }
     }
 
     /// The mood of today, as all replicas see it. Never fails: without a store it is computed here.
@@ -127,21 +131,37 @@ impl Service {
         Ok(self.keep(replacement.expect("an update asks for the change")))
     }
 
-    /// The bytes of a mood's GIF, drawn once for all replicas.
+    /// The bytes of a mood's animated GIF, drawn once for all replicas.
     pub fn gif(&self, mood: &'static Mood) -> (Arc<[u8]>, Cache) {
-        let kept = lock(&self.gif).clone();
-        if let Some((version, bytes)) = kept
-            && version == mood.gif_version
-        {
+        let key = (mood.gif_version, false);
+        if let Some(bytes) = self.kept_gif(key) {
             return (bytes, Cache::Hit);
         }
         let (bytes, cache) = match self.read_gif(mood) {
             Ok(answer) => answer,
             Err(_) => (crate::gif::animated(mood), Cache::Bypass),
         };
+        (self.keep_gif(key, bytes), cache)
+    }
+
+    /// The bytes of a mood's still GIF, drawn once per replica: one frame is not worth a key in the store.
+    pub fn still_gif(&self, mood: &'static Mood) -> Arc<[u8]> {
+        let key = (mood.gif_version, true);
+        self.kept_gif(key).unwrap_or_else(|| self.keep_gif(key, crate::gif::still(mood)))
+    }
+
+    fn kept_gif(&self, key: GifKey) -> Option<Arc<[u8]>> {
+        lock(&self.gifs).iter().find(|(known, _)| *known == key).map(|(_, bytes)| Arc::clone(bytes))
+    }
+
+    fn keep_gif(&self, key: GifKey, bytes: Vec<u8>) -> Arc<[u8]> {
         let bytes: Arc<[u8]> = bytes.into();
-        *lock(&self.gif) = Some((mood.gif_version, Arc::clone(&bytes)));
-        (bytes, cache)
+        let mut gifs = lock(&self.gifs);
+        // Another worker may have drawn the same one at the same time.
+        if gifs.iter().all(|(known, _)| *known != key) {
+            gifs.push((key, Arc::clone(&bytes)));
+        }
+        bytes
     }
 
     fn read_gif(&self, mood: &'static Mood) -> Result<(Vec<u8>, Cache), StoreError> {

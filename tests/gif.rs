@@ -2,9 +2,10 @@
 
 mod support;
 
+use ::mood::mood::CATALOGUE;
 use std::collections::HashSet;
 use std::process::Command;
-use support::Mood;
+use support::{Mood, Redis};
 
 /// What giflib's `giftext` says of a GIF.
 fn decoded(bytes: &[u8], name: &str) -> String {
@@ -50,4 +51,33 @@ fn an_old_content_version_is_gone() {
     let path = mood.get("/mood").json()["gif"].as_str().unwrap().to_owned();
     let other = path.replace(&path[path.len() - 12..path.len() - 4], "01234567");
     assert_eq!(mood.get(&other).status, 404);
+}
+
+#[test]
+fn each_gif_is_drawn_once_whoever_asks_for_all_of_them_in_turn() {
+    // Without Redis, which would keep the animated ones.
+    let mood = Mood::with(&[("REDIS_URL", &Redis::reserved().url())]);
+    let round = |ending: &str, headers: fn(String) -> Vec<(&'static str, String)>| {
+        let began = mood.cpu();
+        for one in &CATALOGUE {
+            let name = format!("{}{ending}", one.gif_name());
+            let headers = headers(format!("\"{name}\""));
+            let headers: Vec<_> = headers.iter().map(|(header, value)| (*header, value.as_str())).collect();
+            let answer = mood.request("GET", &format!("/gif/{name}.gif"), &headers);
+            assert_eq!(answer.status, if headers.is_empty() { 200 } else { 304 }, "{name}");
+        }
+        mood.cpu().saturating_sub(began)
+    };
+    let (before, all, known) = (mood.status("VmRSS"), |_| vec![], |etag| vec![("If-None-Match", etag)]);
+    for ending in ["", "-still"] {
+        let unread = round(ending, known);
+        let first = round(ending, all);
+        let (second, third) = (round(ending, all), round(ending, all));
+        for (name, later) in [("304", unread), ("second", second), ("third", third)] {
+            assert!(later < first / 2, "{name} round of '{ending}': {later:?}, the first {first:?}");
+        }
+    }
+    let grown = mood.status("VmRSS").saturating_sub(before);
+    assert!(grown < 4 * 1024, "all GIFs take {grown} KiB");
+    mood.assert_small();
 }

@@ -227,16 +227,18 @@ impl Mood {
         line.split_whitespace().nth(1)?.parse().ok()
     }
 
+    /// The CPU time of the threads that run now.
+    pub fn cpu(&self) -> Duration {
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.pid())).expect("it runs");
+        let times = tasks.filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("schedstat")).ok());
+        times.map(|time| Duration::from_nanos(time.split(' ').next().unwrap().parse().unwrap())).sum()
+    }
+
     /// The share of one core that the service uses during `time`, in per cent.
     pub fn cpu_during(&self, time: Duration) -> f64 {
-        let nanoseconds = || -> u64 {
-            let tasks = std::fs::read_dir(format!("/proc/{}/task", self.pid())).expect("it runs");
-            let times = tasks.filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("schedstat")).ok());
-            times.map(|time| time.split(' ').next().unwrap().parse::<u64>().unwrap()).sum()
-        };
-        let before = nanoseconds();
+        let before = self.cpu();
         thread::sleep(time);
-        (nanoseconds() - before) as f64 / time.as_nanos() as f64 * 100.0
+        self.cpu().saturating_sub(before).as_secs_f64() / time.as_secs_f64() * 100.0
     }
 
     /// A field of /proc/<pid>/stat by its number in proc(5).
