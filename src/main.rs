@@ -15,14 +15,17 @@ use std::io;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
+use std::thread;
 use std::time::{Duration, Instant};
 
-/// From the first signal to the exit, whatever happens.
+/// From the first signal to the exit: the drain, the end of the workers, and the last text of the log.
 const STOP_WITHIN: Duration = Duration::from_millis(1900);
 /// How long what only later requests need leaves the processor to the first one.
 const FIRST_REQUEST: Duration = Duration::from_millis(5);
 /// The longest wait for the reader of the log at the exit: it may have stalled.
 const LAST_WORDS: Duration = Duration::from_millis(200);
+/// Before that, the workers finish their batches.
+const LAST_RESPONSES: Duration = Duration::from_millis(100);
 
 fn main() -> ExitCode {
     match command::parse(std::env::args().skip(1)) {
@@ -81,14 +84,24 @@ fn serve() -> ExitCode {
         return cannot_start(&error);
     }
     let failure = if is_over { None } else { watch(connections) };
+    let exit_by = Instant::now() + STOP_WITHIN;
     if let Some(reason) = &failure {
         log::error!("{reason}; draining, then exiting to be restarted");
     }
-    drain(&config, connections, &app);
-    server.stop(workers, Instant::now() + Duration::from_millis(200), &mut Worker::new(&app, connections));
+    let stop_by = exit_by - LAST_WORDS;
+    drain(&config, connections, &app, stop_by - LAST_RESPONSES);
+    // On its own thread: a request that takes long delays only that thread. The server is not dropped, since then it would
+    // connect to itself to end its accept thread; the process ends that one too.
+    let stop = {
+        let server = Arc::clone(&server);
+        move || server.stop(workers, &mut Worker::new(&app, connections))
+    };
+    let stopping = thread::Builder::new().spawn(stop);
+    while stopping.as_ref().is_ok_and(|thread| !thread.is_finished()) && Instant::now() < stop_by {
+        thread::sleep(Duration::from_millis(1));
+    }
     log::info!("stopped");
-    logging::flush(Instant::now() + LAST_WORDS);
-    // Dropped, it would connect to itself to end its accept thread; the process ends that one too.
+    logging::flush(exit_by.min(Instant::now() + LAST_WORDS));
     std::mem::forget(server);
     if failure.is_some() { ExitCode::from(1) } else { ExitCode::SUCCESS }
 }
@@ -115,14 +128,14 @@ fn watch(connections: &Connections) -> Option<String> {
 
 /// Goes on answering, with /readyz at 503 and every connection closing, until balancers had time to see it and all
 /// that was received is answered. A second signal ends the process at once.
-fn drain(config: &Config, connections: &Connections, app: &App) {
+fn drain(config: &Config, connections: &Connections, app: &App, deadline: Instant) {
     log::info!("draining");
     app.draining.store(true, SeqCst);
     let began = Instant::now();
     loop {
         let elapsed = began.elapsed();
         let is_answered = || app.metrics.in_flight.get() == 0 && !connections.has_unread();
-        if elapsed >= STOP_WITHIN || (elapsed >= config.drain && is_answered()) {
+        if Instant::now() >= deadline || (elapsed >= config.drain && is_answered()) {
             return;
         }
         let left = config.drain.saturating_sub(elapsed).clamp(Duration::from_millis(5), Duration::from_millis(100));

@@ -10,7 +10,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// Holds any answer whole, so that writing waits only for a client that left earlier answers unread.
 const SEND_BUFFER: usize = 128 * 1024;
@@ -74,11 +74,12 @@ impl Server {
     }
 
     /// Lets every worker end after its batch, then has `last` answer what still waits.
-    pub fn stop(&self, workers: Vec<JoinHandle<()>>, deadline: Instant, last: &mut Worker) {
+    pub fn stop(&self, workers: Vec<JoinHandle<()>>, last: &mut Worker) {
         self.is_stopping.store(true, SeqCst);
         workers.iter().for_each(|_| self.http.unblock());
-        while workers.iter().any(|worker| !worker.is_finished()) && Instant::now() < deadline {
-            thread::sleep(Duration::from_millis(1));
+        for worker in workers {
+            // A panic has been logged, and ends no other worker.
+            let _ = worker.join();
         }
         while let Ok(Some(request)) = self.http.try_recv() {
             last.answer_batch(vec![request]);

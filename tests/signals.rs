@@ -8,7 +8,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
-use support::{Mood, binary, read_answer, wait_for};
+use support::{Mood, Redis, binary, read_answer, wait_for};
 
 #[rstest]
 fn a_signal_drains_and_the_exit_is_clean(#[values(libc::SIGTERM, libc::SIGINT)] signal: i32) {
@@ -73,6 +73,25 @@ fn a_second_signal_ends_it_at_once() {
     mood.signal(libc::SIGINT);
     let status = mood.wait();
     assert!(began.elapsed() < Duration::from_millis(500) && status.code() == Some(130), "{status:?}");
+}
+
+#[test]
+fn many_slow_requests_do_not_delay_the_exit() {
+    let redis = Redis::with(&["--enable-debug-command", "yes"]);
+    let mut mood = Mood::with(&[("REDIS_URL", &redis.url()), ("REDIS_TIMEOUT_MS", "100")]);
+    assert_eq!(mood.request("POST", "/refresh", &[]).status, 200);
+    let mut other = redis::Client::open(redis.url()).unwrap().get_connection().unwrap();
+    thread::spawn(move || while redis::cmd("DEBUG").arg("SLEEP").arg("0.02").exec(&mut other).is_ok() {});
+    // Each waits twice for Redis: four seconds in all.
+    let mut clients: Vec<_> = (0..100).map(|_| mood.connect()).collect();
+    for client in &mut clients {
+        client.write_all(b"POST /refresh HTTP/1.1\r\nHost: test\r\nContent-Length: 0\r\n\r\n").unwrap();
+    }
+    thread::sleep(Duration::from_millis(200));
+    let began = Instant::now();
+    mood.signal(libc::SIGTERM);
+    assert_eq!(mood.wait().code(), Some(0));
+    assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
 }
 
 #[test]
