@@ -13,7 +13,7 @@ use prometheus::IntCounter;
 use std::fs::File;
 use std::io::{self, ErrorKind, Write};
 use std::os::fd::AsFd;
-use std::sync::{Condvar, Mutex, OnceLock, PoisonError};
+use std::sync::{Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 use std::{mem, thread};
 
@@ -94,8 +94,7 @@ pub fn is_on(level: Level) -> bool {
 /// Appends the lines of requests, each complete.
 pub fn write_lines(lines: &[u8]) {
     if let Some(log) = LOG.get() {
-        log.await_space(lines.len());
-        log.append(lines, LIMIT, TOGETHER);
+        log.append(log.with_space(lines.len()), lines, LIMIT, TOGETHER);
     }
 }
 
@@ -107,23 +106,24 @@ pub fn flush(deadline: Instant) {
         let text = mem::take(&mut lock(&log.pending).text);
         write_all(&log.stdout, &text);
     }
-    log.append(b"", LIMIT_OF_MESSAGES, 0);
+    log.append(lock(&log.pending), b"", LIMIT_OF_MESSAGES, 0);
     while log.has_text() && Instant::now() < deadline {
         thread::sleep(Duration::from_millis(1));
     }
 }
 
 impl Log {
-    fn await_space(&self, length: usize) {
+    /// Locks the buffer when it has space, or after the longest delay.
+    fn with_space(&self, length: usize) -> MutexGuard<'_, Pending> {
         let is_full = |pending: &mut Pending| !pending.is_stalled && pending.text.len() + length > LIMIT;
         let waited = self.taken.wait_timeout_while(lock(&self.pending), PATIENCE, is_full);
         let (mut pending, waited) = waited.unwrap_or_else(PoisonError::into_inner);
         pending.is_stalled |= waited.timed_out();
+        pending
     }
 
     /// Appends lines unless the text would become longer than `limit`. The text is due from the length `due` on.
-    fn append(&self, lines: &[u8], limit: usize, due: usize) {
-        let mut pending = lock(&self.pending);
+    fn append(&self, mut pending: MutexGuard<Pending>, lines: &[u8], limit: usize, due: usize) {
         let length = pending.text.len() + lines.len();
         if length > limit {
             self.dropped.inc_by(lines.iter().filter(|byte| **byte == b'\n').count() as u64);
@@ -180,7 +180,7 @@ impl log::Log for Log {
             let mut line = Vec::new();
             // Writing into a Vec cannot fail.
             let _ = write_record(&mut line, record);
-            self.append(&line, LIMIT_OF_MESSAGES, 0);
+            self.append(lock(&self.pending), &line, LIMIT_OF_MESSAGES, 0);
         }
     }
 

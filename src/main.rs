@@ -37,9 +37,10 @@ fn main() -> ExitCode {
 }
 
 fn serve() -> ExitCode {
-    // Before the first thread is started: threads inherit the mask.
+    // Before the first thread starts: threads inherit all of it.
     os::block_signals();
     os::prepare_heap();
+    os::yield_to_others();
     let config = match Config::read(|name| std::env::var(name).ok()) {
         Ok(config) => config,
         Err(mistakes) => return command::fail(2, &mistakes.join("\n")),
@@ -49,7 +50,7 @@ fn serve() -> ExitCode {
     if let Err(error) = logging::start(config.log_level, metrics.log_lines_dropped.clone()) {
         return cannot_start(&error);
     }
-    let others = config.redis_pool_size as usize + config.workers;
+    let others = config.redis_pool_size as usize + config.workers * limits::MOST_SOCKETS;
     let limits = limits::bounded_by_open_files(config.limits.clone(), others);
     watch_panics(Arc::clone(&metrics));
 
@@ -134,7 +135,7 @@ fn drain(config: &Config, connections: &Connections, app: &App, deadline: Instan
     let began = Instant::now();
     loop {
         let elapsed = began.elapsed();
-        let is_answered = || app.metrics.in_flight.get() == 0 && !connections.has_unread();
+        let is_answered = || app.metrics.in_flight.get() == 0 && !connections.has_unseen();
         if Instant::now() >= deadline || (elapsed >= config.drain && is_answered()) {
             return;
         }

@@ -77,12 +77,16 @@ impl Server {
     pub fn stop(&self, workers: Vec<JoinHandle<()>>, last: &mut Worker) {
         self.is_stopping.store(true, SeqCst);
         workers.iter().for_each(|_| self.http.unblock());
+        let unblocks = workers.len();
         for worker in workers {
             // A panic has been logged, and ends no other worker.
             let _ = worker.join();
         }
-        while let Ok(Some(request)) = self.http.try_recv() {
-            last.answer_batch(vec![request]);
+        // An `unblock` that no worker took looks like the end of the queue.
+        for _ in 0..=unblocks {
+            while let Ok(Some(request)) = self.http.try_recv() {
+                last.answer_batch(vec![request]);
+            }
         }
     }
 

@@ -75,14 +75,12 @@ impl<'a> Worker<'a> {
 
     fn answer(&mut self, request: tiny_http::Request, read: &mut BatchRead, began: Instant) {
         let peer = request.remote_addr().copied();
-        if self.standing(peer) == Standing::Refused {
-            return drop_quietly(request);
-        }
         if let Some(peer) = peer
-            && self.flood.is_flooding(peer)
+            && let Some(reason) = self.rejection(peer)
         {
-            self.end_connection(peer, "flood");
-            return drop_quietly(request);
+            // Also a connection that this peer opened later.
+            self.end_connection(peer, reason);
+            return self.drop_quietly(request);
         }
         let method = method(request.method());
         let head = Head::of(&request);
@@ -112,8 +110,13 @@ impl<'a> Worker<'a> {
         let (method, target) = (method(request.method()), request.url().to_owned());
         let mut writer = request.into_writer();
         // Waits until the earlier answers are written. If the connection is gone, so is the wish.
-        if writer.flush().is_err() || self.standing(peer) == Standing::Refused {
+        if writer.flush().is_err() {
             return;
+        }
+        if let Some(peer) = peer
+            && self.connections.standing(peer) == Standing::Refused
+        {
+            return self.end_connection(peer, "refused");
         }
         let prepared = self.prepare(&Head::read(&headers, &target, &version), method, &target, &body, peer, read);
         self.write(writer, peer);
@@ -148,7 +151,8 @@ impl<'a> Worker<'a> {
                 &own_id
             }
         };
-        let ends = app.draining.load(SeqCst) || self.standing(peer) == Standing::Aged;
+        let is_aged = peer.is_some_and(|peer| self.connections.standing(peer) == Standing::Aged);
+        let ends = app.draining.load(SeqCst) || is_aged;
         let context = Context { method, head, request_id: id, host: &app.host, ends };
         response::write(&mut self.answer, &reply, &context, self.date.at(now));
         let exchange =
@@ -189,7 +193,7 @@ impl<'a> Worker<'a> {
                     let _ = socket.write_all(&self.answer);
                     limits::end(&socket);
                 }
-                drop_with_body(request, length);
+                self.drop_with_body(request, length);
             }
             _ => {
                 self.write(request.into_writer(), None);
@@ -218,8 +222,37 @@ impl<'a> Worker<'a> {
         }
     }
 
-    fn standing(&self, peer: Option<SocketAddr>) -> Standing {
-        peer.map_or(Standing::Good, |peer| self.connections.standing(peer))
+    /// Why nothing that `peer` sends is carried out, if so.
+    fn rejection(&self, peer: SocketAddr) -> Option<&'static str> {
+        match self.connections.standing(peer) {
+            Standing::Refused => Some("refused"),
+            _ => self.flood.is_flooding(peer).then_some("flood"),
+        }
+    }
+
+    /// Drops a request whose connection is ended: tiny_http's 500 goes nowhere.
+    fn drop_quietly(&self, request: tiny_http::Request) {
+        let unread = Head::of(&request).unread_body;
+        match unread {
+            Some(length) => self.drop_with_body(request, length),
+            None => drop(request),
+        }
+    }
+
+    /// Drops a request whose body has not been read and whose connection is ended.
+    ///
+    /// tiny_http first allocates the whole length, and a failed allocation aborts the process. A request that is too long
+    /// for that is leaked instead; its connection counts as stuck.
+    fn drop_with_body(&self, request: tiny_http::Request, length: u64) {
+        let can_allocate =
+            usize::try_from(length).is_ok_and(|length| Vec::<u8>::new().try_reserve_exact(length).is_ok());
+        if can_allocate {
+            return drop(request);
+        }
+        if let Some(peer) = request.remote_addr() {
+            self.connections.forget_peer(*peer);
+        }
+        std::mem::forget(request);
     }
 }
 
@@ -249,28 +282,6 @@ impl Prepared {
         if self.is_logged {
             access_log::end_line(lines, duration);
         }
-    }
-}
-
-/// Drops a request whose connection is ended: tiny_http's 500 goes nowhere.
-fn drop_quietly(request: tiny_http::Request) {
-    let unread = Head::of(&request).unread_body;
-    match unread {
-        Some(length) => drop_with_body(request, length),
-        None => drop(request),
-    }
-}
-
-/// Drops a request whose body has not been read and whose connection is ended.
-///
-/// tiny_http first allocates the whole length, and a failed allocation aborts the process. A request that is too long
-/// for that is kept for ever instead; its connection counts as stuck.
-fn drop_with_body(request: tiny_http::Request, length: u64) {
-    let can_allocate = usize::try_from(length).is_ok_and(|length| Vec::<u8>::new().try_reserve_exact(length).is_ok());
-    if can_allocate {
-        drop(request);
-    } else {
-        std::mem::forget(request);
     }
 }
 

@@ -183,7 +183,8 @@ fn many_unfinished_requests_take_little_memory() {
             stream
         })
         .collect();
-    mood.serves_within(250);
+    // The machine still parses what it got.
+    mood.serves_within(1000);
     mood.assert_small();
     assert!(mood.metric("http_connections_closed_total{reason=\"oversized\"}") > 0.0);
     drop(unfinished);

@@ -4,9 +4,9 @@
 
 use super::CONNECTIONS;
 use libc::{c_int, c_void, size_t, sockaddr, socklen_t, ssize_t};
-use std::ptr;
 use std::thread;
 use std::time::{Duration, Instant};
+use std::{ptr, slice};
 
 /// How long an accept that fails for want of memory or descriptors is tried again. If tiny_http sees an error it never
 /// accepts anything again.
@@ -64,7 +64,11 @@ unsafe extern "C" fn recv(fd: c_int, buffer: *mut c_void, size: size_t, flags: c
     let none = ptr::null_mut::<c_void>();
     let received = libc::syscall(libc::SYS_recvfrom, fd, buffer, size, flags, none, none) as ssize_t;
     match connections {
-        Some(connections) if received > 0 && !connections.received(fd, received as usize) => 0,
+        Some(connections)
+            if received > 0 && !connections.received(fd, slice::from_raw_parts(buffer.cast(), received as usize)) =>
+        {
+            0
+        }
         _ => received,
     }
 }

@@ -9,7 +9,7 @@ mod calls;
 pub mod flood;
 mod table;
 
-pub use table::{CLOSE_REASONS, Connections, SWEEP_INTERVAL, Standing, end};
+pub use table::{CLOSE_REASONS, Connections, MOST_SOCKETS, SWEEP_INTERVAL, Standing, end};
 
 use crate::config::Limits;
 use crate::metrics::Metrics;

@@ -31,6 +31,8 @@ const YOUNG: Duration = Duration::from_millis(100);
 const END_TIME: Duration = Duration::from_secs(1);
 /// With so many such threads, about 12 KB each, the replica restarts.
 const STUCK: usize = 200;
+/// How many sockets `refuse` returns at most: each takes a descriptor more.
+pub const MOST_SOCKETS: usize = 4;
 
 /// What the workers have to know of a client's connections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -51,7 +53,7 @@ pub struct Connections {
     table: Mutex<Table>,
     /// A connection ended, or its thread has begun to read: what the accept thread waits for.
     changed: Condvar,
-    /// Connections from which no thread has read yet. Outside the table, since every recv asks for it.
+    /// The length of the table's `unread`. Outside the table, since every recv reads it.
     unread: AtomicUsize,
     /// Whether any connection's standing may not be good. Outside the table, since every request asks for it.
     is_any_marked: AtomicBool,
@@ -62,6 +64,8 @@ struct Table {
     /// By descriptor.
     entries: Vec<Entry>,
     open: usize,
+    /// Connections from which no thread has read yet: their descriptors and inodes. Hardly ever more than one.
+    unread: Vec<(RawFd, Option<u64>)>,
     /// Bytes of unfinished requests of all large connections.
     large_bytes: usize,
     /// Why connections are no longer accepted.
@@ -78,17 +82,51 @@ enum Entry {
     ReaderOf(RawFd),
 }
 
+/// The copy of its descriptor from which a connection's thread reads.
+#[derive(PartialEq)]
+enum Reader {
+    /// No thread has read yet.
+    Unknown,
+    Open(RawFd),
+    /// The connection's entry has moved to it, since the accepted one is closed.
+    Itself,
+    Closed,
+}
+
+/// How many bytes were received since the last end of a head, which to tiny_http is exactly CR LF CR LF.
+#[derive(Default)]
+struct HeadEnd {
+    bytes: usize,
+    /// How many bytes of such an end the last ones are.
+    matched: u8,
+}
+
+impl HeadEnd {
+    fn note(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.bytes += 1;
+            self.matched = match (self.matched, *byte) {
+                (0 | 2, b'\r') | (1 | 3, b'\n') => self.matched + 1,
+                (_, b'\r') => 1,
+                _ => 0,
+            };
+            if self.matched == 4 {
+                *self = HeadEnd::default();
+            }
+        }
+    }
+}
+
 struct Connection {
     /// `None` if the client was gone before it was accepted.
     peer: Option<SocketAddr>,
-    /// Identifies the socket among all descriptors. `None` once a thread has read from it.
-    inode: Option<u64>,
-    reader: Option<RawFd>,
+    reader: Reader,
     opened: Instant,
     /// When it was opened, its last answer was sent, or the first byte of a request after that arrived.
     since: Instant,
-    /// Bytes that were received since the last answer.
+    /// Bytes that were received since the last answer, or since the end of the last head if those are many.
     unanswered: usize,
+    head: HeadEnd,
     has_answer: bool,
     shut_at: Option<Instant>,
     standing: Standing,
@@ -134,11 +172,11 @@ impl Connections {
         let socket = unsafe { BorrowedFd::borrow_raw(fd) };
         let peer = SockRef::from(&socket).peer_addr().ok().and_then(|peer| peer.as_socket());
         self.metrics.connections_open.inc();
-        let inode = inode(fd);
-        self.unread.fetch_add(usize::from(inode.is_some()), SeqCst);
         let mut table = self.locked();
         table.open += 1;
-        table.insert(fd, Entry::Connection(Connection::new(peer, inode, Instant::now())));
+        table.unread.push((fd, inode(fd)));
+        self.unread.store(table.unread.len(), SeqCst);
+        table.insert(fd, Entry::Connection(Connection::new(peer, Instant::now())));
     }
 
     /// A thread is about to read. From this it follows which descriptor is the reading one.
@@ -146,22 +184,22 @@ impl Connections {
         if self.unread.load(SeqCst) == 0 {
             return;
         }
+        // Both descriptors of a socket have its inode.
         let inode = inode(fd);
         let mut table = self.locked();
-        let unread = |connection: &Connection| connection.inode.is_some() && connection.inode == inode;
-        let Some((accepted, connection)) = table.connections().find(|(_, connection)| unread(connection)) else {
-            return;
-        };
-        connection.inode = None;
-        connection.reader = Some(fd);
+        let Some(at) = table.unread.iter().position(|(_, unread)| *unread == inode) else { return };
+        let (accepted, _) = table.unread.swap_remove(at);
+        self.unread.store(table.unread.len(), SeqCst);
+        if let Some(connection) = table.connection_of(accepted) {
+            connection.reader = Reader::Open(fd);
+        }
         table.insert(fd, Entry::ReaderOf(accepted));
-        self.unread.fetch_sub(1, SeqCst);
         self.changed.notify_one();
     }
 
     /// Whether the thread may see what was received. Of a connection that this side ended it sees nothing more, whatever the
     /// kernel still holds.
-    pub fn received(&self, fd: RawFd, bytes: usize) -> bool {
+    pub fn received(&self, fd: RawFd, bytes: &[u8]) -> bool {
         let now = Instant::now();
         let mut table = self.locked();
         let mut is_ended = false;
@@ -173,7 +211,9 @@ impl Connections {
             && let Some((largest, _)) = table.connections().max_by_key(|(_, connection)| connection.unanswered)
         {
             table.update(largest, |connection| {
-                self.end(largest, connection, "oversized", now);
+                if connection.shut_at.is_none() {
+                    self.end(largest, connection, "oversized", now);
+                }
                 connection.unanswered = 0;
             });
         }
@@ -194,17 +234,16 @@ impl Connections {
             Entry::Free => {}
             Entry::ReaderOf(accepted) => {
                 if let Some(connection) = table.connection_of(accepted) {
-                    connection.reader = None;
+                    connection.reader = Reader::Closed;
                 }
             }
-            Entry::Connection(mut connection) => match connection.reader.take() {
-                Some(reader) => table.insert(reader, Entry::Connection(connection)),
-                None => {
+            Entry::Connection(mut connection) => match mem::replace(&mut connection.reader, Reader::Itself) {
+                Reader::Open(reader) => table.insert(reader, Entry::Connection(connection)),
+                _ => {
                     table.large_bytes -= large(connection.unanswered);
                     table.open -= 1;
-                    if connection.inode.is_some() {
-                        self.unread.fetch_sub(1, SeqCst);
-                    }
+                    table.unread.retain(|(unread, _)| *unread != fd);
+                    self.unread.store(table.unread.len(), SeqCst);
                     self.metrics.connections_open.dec();
                     self.changed.notify_one();
                 }
@@ -226,21 +265,38 @@ impl Connections {
         known.map(|(_, connection)| connection.standing).max().unwrap_or(Standing::Good)
     }
 
-    /// Has no further request from `peer` carried out. Returns its sockets, which the caller ends.
+    /// Rejects all further requests from `peer`. Returns the sockets that the caller ends, usually one; all others are ended.
     pub fn refuse(&self, peer: SocketAddr, reason: &str) -> Vec<TcpStream> {
-        self.metrics.connection_closed(reason);
-        self.is_any_marked.store(true, SeqCst);
         let now = Instant::now();
         let mut sockets = Vec::new();
-        for (fd, connection) in self.locked().connections().filter(|(_, connection)| connection.peer == Some(peer)) {
+        let mut table = self.locked();
+        self.is_any_marked.store(true, SeqCst);
+        for (fd, connection) in table.connections().filter(|(_, connection)| connection.peer == Some(peer)) {
             connection.standing = Standing::Refused;
-            connection.shut_at.get_or_insert(now);
-            match borrow(fd).try_clone_to_owned() {
-                Ok(socket) => sockets.push(socket.into()),
-                Err(_) => end(&borrow(fd)),
+            if connection.shut_at.is_some() {
+                continue;
+            }
+            if sockets.len() < MOST_SOCKETS
+                && let Ok(socket) = borrow(fd).try_clone_to_owned()
+            {
+                self.metrics.connection_closed(reason);
+                connection.shut_at = Some(now);
+                sockets.push(socket.into());
+            } else {
+                self.end(fd, connection, reason, now);
             }
         }
         sockets
+    }
+
+    /// The ended connections of `peer` hang from now on. No request will come from them, so a later connection from the same
+    /// address is not to be taken for one of them.
+    pub fn forget_peer(&self, peer: SocketAddr) {
+        for (_, connection) in self.locked().connections() {
+            if connection.peer == Some(peer) && connection.shut_at.is_some() {
+                connection.peer = None;
+            }
+        }
     }
 
     /// Ends what is over its limits. Returns the reason if the replica must drain and exit.
@@ -250,14 +306,17 @@ impl Connections {
         let mut table = self.locked();
         for (fd, connection) in table.connections() {
             match (connection.shut_at, connection.fault(now, &self.limits)) {
-                (Some(shut_at), _) => stuck += usize::from(now - shut_at > END_TIME),
+                // A thread that has ended closed its descriptor; only requests that wait for a worker hold the other one.
+                (Some(shut_at), _) => {
+                    stuck += usize::from(connection.reader != Reader::Closed && now - shut_at > END_TIME);
+                }
                 (None, Some(reason)) => self.end(fd, connection, reason, now),
                 (None, None) => {}
             }
             if !self.limits.age.is_zero() && now - connection.opened > self.limits.age {
                 connection.standing = connection.standing.max(Standing::Aged);
             }
-            is_any_marked |= connection.standing != Standing::Good;
+            is_any_marked |= connection.standing != Standing::Good && connection.peer.is_some();
         }
         self.is_any_marked.store(is_any_marked, SeqCst);
         self.metrics.connections_stuck.set(stuck as i64);
@@ -270,9 +329,13 @@ impl Connections {
         }
     }
 
-    /// Whether bytes of any live connection wait to be read.
-    pub fn has_unread(&self) -> bool {
-        self.locked().connections().any(|(fd, connection)| connection.shut_at.is_none() && has_unread(fd))
+    /// Whether any live connection may hold a request that no worker has seen: bytes that wait to be read, or that its thread
+    /// read just now.
+    pub fn has_unseen(&self) -> bool {
+        let is_new = |connection: &Connection| connection.unanswered > 0 && connection.since.elapsed() < YOUNG;
+        let mut table = self.locked();
+        let mut live = table.connections().filter(|(_, connection)| connection.shut_at.is_none());
+        live.any(|(fd, connection)| is_new(connection) || has_unread(fd))
     }
 
     /// Ends an eighth of the connections that nobody would miss: first those that never sent anything, then those that are
@@ -344,30 +407,33 @@ impl Table {
 }
 
 impl Connection {
-    fn new(peer: Option<SocketAddr>, inode: Option<u64>, now: Instant) -> Connection {
+    fn new(peer: Option<SocketAddr>, now: Instant) -> Connection {
         Connection {
             peer,
-            inode,
-            reader: None,
+            reader: Reader::Unknown,
             opened: now,
             since: now,
             unanswered: 0,
+            head: HeadEnd::default(),
             has_answer: false,
             shut_at: None,
             standing: Standing::Good,
         }
     }
 
-    fn received(&mut self, bytes: usize, now: Instant) {
+    fn received(&mut self, bytes: &[u8], now: Instant) {
         if self.unanswered == 0 && self.has_answer {
             // The first bytes of a request on a kept connection: its time begins now.
             self.since = now;
         }
-        self.unanswered += bytes;
+        self.unanswered += bytes.len();
+        self.head.note(bytes);
     }
 
     fn answered(&mut self, now: Instant) {
-        self.unanswered = 0;
+        // The answer may belong to a request that was sent in advance of a large one. Few bytes may be a body, which ends without
+        // a sign of its own.
+        self.unanswered = if self.head.bytes > LARGE { self.head.bytes } else { 0 };
         self.has_answer = true;
         self.since = now;
     }
@@ -437,8 +503,8 @@ mod tests {
     #[test]
     fn a_trickle_does_not_renew_a_request_s_time() {
         let start = Instant::now();
-        let mut connection = Connection::new(None, None, start);
-        (0..=5).for_each(|second| connection.received(1, after(start, second)));
+        let mut connection = Connection::new(None, start);
+        (0..=5).for_each(|second| connection.received(b"x", after(start, second)));
         assert_eq!(connection.fault(after(start, 5), &LIMITS), None);
         assert_eq!(connection.fault(after(start, 6), &LIMITS), Some("slow"));
     }
@@ -446,13 +512,13 @@ mod tests {
     #[test]
     fn an_answer_makes_a_connection_idle_and_a_new_request_starts_its_own_time() {
         let start = Instant::now();
-        let mut connection = Connection::new(None, None, start);
+        let mut connection = Connection::new(None, start);
         assert_eq!(connection.fault(after(start, 11), &LIMITS), Some("idle"));
-        connection.received(100, start);
+        connection.received(b"GET / HTTP/1.1\r\n\r\n", start);
         connection.answered(after(start, 1));
         assert_eq!(connection.fault(after(start, 70), &LIMITS), None);
         assert_eq!(connection.fault(after(start, 77), &LIMITS), Some("idle"));
-        connection.received(10, after(start, 70));
+        connection.received(b"GET /", after(start, 70));
         assert_eq!(connection.fault(after(start, 74), &LIMITS), None);
         assert_eq!(connection.fault(after(start, 76), &LIMITS), Some("slow"));
     }
@@ -481,7 +547,7 @@ mod tests {
         for is_reader_first in [true, false] {
             let (peer, accepted) = pair();
             let (connections, writes, reads, _reader) = connected(&peer, &accepted);
-            connections.received(reads, 2 * LARGE);
+            connections.received(reads, &[b'x'; 2 * LARGE]);
             let (first, last) = if is_reader_first { (reads, writes) } else { (writes, reads) };
             connections.closes(first);
             assert_eq!(connections.metrics.connections_open.get(), 1);
@@ -497,11 +563,14 @@ mod tests {
     fn the_largest_connection_ends_when_all_large_ones_have_too_many_bytes() {
         let (peer, accepted) = pair();
         let (connections, writes, reads, _reader) = connected(&peer, &accepted);
-        assert!(connections.received(reads, LARGE_BYTES));
+        let bytes = vec![b'x'; LARGE_BYTES - 4];
+        assert!(connections.received(reads, &bytes) && connections.received(reads, b"\r\n\r\n"));
         connections.sent(writes);
-        assert!(connections.received(reads, LARGE_BYTES));
-        assert!(connections.received(reads, 1));
-        assert!(!connections.received(reads, 1), "it was ended");
+        assert!(connections.received(reads, &bytes));
+        // The answer to an earlier request.
+        connections.sent(writes);
+        assert!(connections.received(reads, b"12345"));
+        assert!(!connections.received(reads, b"6"), "it was ended");
         assert_eq!(connections.locked().large_bytes, 0);
     }
 
@@ -514,8 +583,35 @@ mod tests {
         assert_eq!(connections.refuse(address, "refused").len(), 1);
         connections.sweep();
         assert_eq!(connections.standing(address), Standing::Refused);
+        assert_eq!(connections.refuse(address, "refused").len(), 0, "it is ended once");
         connections.closes(reads);
+        assert_eq!(connections.standing(address), Standing::Refused);
         connections.closes(writes);
         assert_eq!(connections.standing(address), Standing::Good);
+    }
+
+    #[test]
+    fn a_thread_that_outlives_its_connection_counts_as_stuck_and_a_queued_request_does_not() {
+        let (peer, accepted) = pair();
+        let (connections, writes, reads, _reader) = connected(&peer, &accepted);
+        connections.refuse(peer.local_addr().unwrap(), "refused");
+        std::thread::sleep(END_TIME + Duration::from_millis(10));
+        connections.sweep();
+        assert_eq!(connections.metrics.connections_stuck.get(), 1);
+        connections.closes(reads);
+        connections.sweep();
+        assert_eq!(connections.metrics.connections_stuck.get(), 0);
+        connections.closes(writes);
+    }
+
+    #[test]
+    fn the_end_of_a_head_is_found_across_reads() {
+        for (received, bytes) in
+            [("GET /\r\n\r\n|", 0), ("a\r|\n\r|\n12", 2), ("\r\r\n\r\n", 0), ("\n\r\n", 3), ("\r\n\r\r\n", 5)]
+        {
+            let mut head = HeadEnd::default();
+            received.split('|').for_each(|part| head.note(part.as_bytes()));
+            assert_eq!(head.bytes, bytes, "{received:?}");
+        }
     }
 }
