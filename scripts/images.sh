@@ -7,7 +7,7 @@ source "$ROOT/scripts/pull.sh"
 source "$ROOT/scripts/debian.sh"
 
 # image_limit: what the app's image may have, in bytes. The official compiler makes it a little larger than Debian's.
-image_limit() { if is_offline_image "$(env_value BUILDER_IMAGE)"; then echo 985000; else echo 1000000; fi; }
+image_limit() { if is_offline_image "$(env_value BUILDER_IMAGE)"; then echo 860000; else echo 1000000; fi; }
 
 image_exists() { docker image inspect "$1" >/dev/null 2>&1; }
 image_label() { docker image inspect -f "{{index .Config.Labels \"$2\"}}" "$1" 2>/dev/null || true; }

@@ -130,7 +130,7 @@ impl<G: Fn(&str) -> Option<String>> Reader<G> {
             Ok(content) => content.trim_end().to_owned(),
             Err(_) if file.is_empty() => self.text("REDIS_URL"),
             Err(error) => {
-                // Perhaps the URL itself, by mistake.
+                // The variable may contain the URL itself by mistake.
                 let shown = if file.contains("://") { without_password(&file) } else { file };
                 self.mistakes.push(mistake("REDIS_URL_FILE", &shown, &format!("a file that can be read ({error})")));
                 return None;
@@ -141,7 +141,7 @@ impl<G: Fn(&str) -> Option<String>> Reader<G> {
         }
         let why = match redis_client(&url) {
             Ok(client) => return Some(client),
-            // Rather a secret that did not arrive than a choice of the embedded store.
+            // An empty file is more likely a missing secret than a choice of the embedded store.
             Err(_) if url.is_empty() => "the file is empty",
             Err(why) => why,
         };

@@ -2,8 +2,8 @@
 //!
 //! Only the thread "log" writes to stdout. All other threads append to a bounded buffer, so a reader that stalls does not
 //! stop the service: lines are dropped and counted. Messages are written immediately. Lines of requests are written
-//! together, at most 100 ms or 16 KB late: a write costs the replica, and the process that reads its stdout, about as
-//! much as a request.
+//! together, at most 100 ms or 16 KB late. A write costs the replica, and the reader of its stdout, about as much CPU as
+//! a request.
 
 use crate::json;
 use crate::lock::lock;
@@ -132,7 +132,7 @@ impl Log {
         let (is_first, was_due) = (pending.text.is_empty(), pending.is_due);
         pending.text.extend_from_slice(lines);
         pending.is_due |= length >= due;
-        // Each other append saves the system call: the writer is awake or has nothing to do yet.
+        // Other appends skip the wake-up, because the writer is awake or the text is not due.
         if is_first || pending.is_due != was_due {
             self.wake.notify_one();
         }
@@ -187,7 +187,7 @@ impl log::Log for Log {
     fn flush(&self) {}
 }
 
-/// Writes to the end, so that every line that was begun is finished. After an error nobody reads the rest.
+/// Writes to the end, so that every line that was begun is finished. After an error the rest is discarded.
 fn write_all(mut stdout: &File, mut text: &[u8]) {
     while !text.is_empty() {
         match stdout.write(text) {

@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 
 /// From the first signal to the exit: the drain, the end of the workers, and the last text of the log.
 const STOP_WITHIN: Duration = Duration::from_millis(1900);
-/// How long what only later requests need leaves the processor to the first one.
+/// Work that only later requests need is delayed by this time, so that the first request gets the CPU.
 const FIRST_REQUEST: Duration = Duration::from_millis(5);
 /// The longest wait for the reader of the log at the exit: it may have stalled.
 const LAST_WORDS: Duration = Duration::from_millis(200);
@@ -58,7 +58,7 @@ fn serve() -> ExitCode {
         Ok(listener) => listener,
         Err(error) => return fail(&format!("cannot listen on {}: {error}", config.listen)),
     };
-    // Port 0 means any free one: what counts is the one that was given.
+    // Port 0 means any free port; the log has the assigned one.
     let address = listener.local_addr().unwrap_or(config.listen);
     let connections = limits::watch(&listener, limits, Arc::clone(&metrics));
     // Its threads start on another core while the rest is made ready here.
@@ -116,7 +116,7 @@ fn fail(reason: &str) -> ExitCode {
     command::fail(1, reason)
 }
 
-/// Enforces the limits of connections until a signal comes (`None`) or something cannot be mended (the reason).
+/// Enforces the limits of connections until a signal arrives (`None`) or an unrecoverable fault occurs (its reason).
 fn watch(connections: &Connections) -> Option<String> {
     while !os::wait_for_stop(limits::SWEEP_INTERVAL) {
         let reason = connections.sweep();

@@ -54,7 +54,7 @@ impl Metrics {
             requests: counters(&registry, "http_requests_total", "Requests answered.", &["method", "path", "status"]),
             latency: histograms(&registry, "http_request_latency_seconds", "Time from taking a request to having written its answer.", &["method", "path"]),
             in_flight: gauge(&registry, "http_requests_in_flight", "Requests taken by a worker and not answered yet."),
-            cache_requests: counters(&registry, "mood_cache_requests_total", "Reads of the day's mood or GIF: hit, miss, or bypass (the store was away).", &["result"]),
+            cache_requests: counters(&registry, "mood_cache_requests_total", "Reads of the day's mood or GIF: hit, miss, or bypass (the store could not be used).", &["result"]),
             refreshes: counter(&registry, "mood_refreshes_total", "Moods replaced by POST /refresh."),
             mood: gauges(&registry, "mood_info", "The mood this replica answered last; always 1.", &["mood", "date"]),
             shown: Mutex::new(None),

@@ -6,14 +6,14 @@ use std::os::fd::AsRawFd;
 use std::time::Duration;
 use std::{fs, io, mem, ptr};
 
-/// Blocks the signals that `wait_for_stop` waits for. To be called before the first thread starts: threads inherit it,
-/// so no thread is ever interrupted. A blocked signal also reaches PID 1, which has no default action for it.
+/// Blocks the signals that `wait_for_stop` waits for. Call before the first thread starts: threads inherit it, so no thread
+/// is interrupted. A blocked signal also reaches PID 1, which has no default action for it.
 pub fn block_signals() {
     // SAFETY: the set is initialized before it is used; the call only reads it.
     unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, &stop_signals(), ptr::null_mut()) };
 }
 
-/// Waits for SIGTERM or SIGINT, at most as long as `timeout`, and says whether one came.
+/// Waits for SIGTERM or SIGINT, at most as long as `timeout`, and returns whether one arrived.
 pub fn wait_for_stop(timeout: Duration) -> bool {
     // The type of seconds has no name here: libc is about to change it on musl, and warns whoever names it.
     let timeout = libc::timespec { tv_sec: timeout.as_secs() as _, tv_nsec: timeout.subsec_nanos() as libc::c_long };
@@ -32,7 +32,7 @@ fn stop_signals() -> libc::sigset_t {
     }
 }
 
-/// Tunes the allocator for one thread per connection. To be called before the first thread starts.
+/// Tunes the allocator for one thread per connection. Call before the first thread starts.
 pub fn prepare_heap() {
     // glibc gives threads heaps of their own, which costs megabytes.
     #[cfg(target_env = "gnu")]
@@ -65,7 +65,7 @@ pub fn set_backlog(listener: &TcpListener, length: i32) -> io::Result<()> {
     check(unsafe { libc::listen(listener.as_raw_fd(), length) }).map(drop)
 }
 
-/// Allows this process `wanted` open files, or as many as it may have, and gives that number.
+/// Allows this process `wanted` open files, or as many as it may have, and returns the new limit.
 pub fn allow_open_files(wanted: u64) -> u64 {
     let mut limit = open_files_limits();
     if limit.rlim_cur < wanted {

@@ -332,8 +332,8 @@ fn gif_named(path: &str) -> Option<(&'static mood::Mood, bool)> {
     (format!("{:08x}", mood.gif_version) == version).then_some((mood, is_still))
 }
 
-/// 200, or 304 where the client has this very response (RFC 9110, section 13.1.2: the weak comparison). A body that is not
-/// sent is not made.
+/// 200, or 304 if the client's copy is current (RFC 9110, section 13.1.2: the weak comparison). A body is built only if it is
+/// sent.
 fn conditional(request: &Request, etag: String, content_type: &'static str, body: impl FnOnce() -> Body) -> Reply {
     let is_known = request.if_none_match.is_some_and(|tags| {
         let opaque = etag.trim_start_matches("W/");

@@ -20,7 +20,7 @@ const RECEIVE_BUFFER: usize = 32 * 1024;
 const SEND_TIMEOUT: Duration = Duration::from_millis(50);
 /// A peer that is gone without a word (a host that lost power) is noticed after this time.
 const PEER_TIMEOUT: Duration = Duration::from_secs(20);
-/// Connections that wait to be accepted. While there are as many connections as allowed, all that come wait here.
+/// Connections that wait to be accepted. At the connection limit, new ones wait here.
 const BACKLOG: i32 = 128;
 
 pub struct Server {
@@ -92,7 +92,7 @@ impl Server {
 
     fn work(&self, worker: &mut Worker) {
         while !self.is_stopping.load(SeqCst) {
-            // An error is the end of accepting, of which `Connections::sweep` tells, or an `unblock`.
+            // An error is an `unblock`, or the end of accepting, which `Connections::sweep` reports.
             let Ok(first) = self.http.recv() else { continue };
             let mut batch = vec![first];
             // An `unblock` that is meant for a sleeping worker may end this loop; then this worker takes its place and sees

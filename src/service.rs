@@ -57,7 +57,7 @@ pub struct Service {
     day: Mutex<Option<(DateTime<Utc>, Day)>>,
     /// The entry seen last: while the store's bytes stay the same they need no second reading.
     last: Mutex<Option<Arc<Entry>>>,
-    /// Each GIF that was requested so far. A version stands for its content, so none can be stale. All of them, 28 animated
+    /// Each GIF that was requested so far. The version identifies the content, so none can become stale. All of them, 28 animated
     /// and 28 still, take 1 MB.
     gifs: Mutex<Vec<(GifKey, Arc<[u8]>)>>,
 }

@@ -230,7 +230,7 @@ impl<'a> Worker<'a> {
         }
     }
 
-    /// Drops a request whose connection is ended: tiny_http's 500 goes nowhere.
+    /// Drops a request whose connection is closed: tiny_http's 500 reaches nobody.
     fn drop_quietly(&self, request: tiny_http::Request) {
         let unread = Head::of(&request).unread_body;
         match unread {
@@ -263,7 +263,7 @@ struct Prepared {
     after: After,
 }
 
-/// What becomes of the connection after an answer.
+/// The fate of the connection after a response.
 #[derive(Clone, Copy)]
 enum After {
     /// The next request, if the client may send one.

@@ -100,6 +100,8 @@ fn every_metric_is_there_under_its_name_and_labels() {
         "redis_pool_connections{state=\"idle\"}",
         "redis_pool_connections{state=\"in_use\"}",
         "redis_errors_total{kind=\"timeout\"} 0",
+        "redis_errors_total{kind=\"busy\"} 0",
+        "mood_log_lines_dropped_total 0",
         "mood_build_info{commit=",
         "process_cpu_seconds_total",
         "process_resident_memory_bytes",

@@ -1,4 +1,4 @@
-//! accept4, recv, send and close of libc, as std calls them. Each does what it always does, and reports it to the table.
+//! accept4, recv, send and close of libc, as std calls them. Each makes the same system call as libc and reports it to the table.
 //!
 //! A symbol that the program defines takes precedence over the one in libc, both with a static and with a dynamic libc.
 
@@ -8,8 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 use std::{ptr, slice};
 
-/// How long an accept that fails for want of memory or descriptors is tried again. If tiny_http sees an error it never
-/// accepts anything again.
+/// How long a failed accept is retried after a lack of memory or descriptors. tiny_http stops accepting after any error.
 const ACCEPT_PATIENCE: Duration = Duration::from_secs(1);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(10);
 
@@ -49,7 +48,7 @@ unsafe extern "C" fn accept4(listener: c_int, address: *mut sockaddr, length: *m
                 *libc::__errno_location() = error;
                 return accepted;
             }
-            // What went wrong with one connection only, or in the network (accept(2)).
+            // The error affects one connection only, or comes from the network (accept(2)).
             _ => failing_since = None,
         }
     }
@@ -86,7 +85,7 @@ unsafe extern "C" fn send(fd: c_int, bytes: *const c_void, size: size_t, flags: 
 #[unsafe(no_mangle)]
 unsafe extern "C" fn close(fd: c_int) -> c_int {
     if let Some(connections) = CONNECTIONS.get() {
-        // Before the kernel may give the same number to somebody else.
+        // This must come before the kernel can reuse the number.
         connections.closes(fd);
     }
     libc::syscall(libc::SYS_close, fd) as c_int

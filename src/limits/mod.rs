@@ -1,9 +1,9 @@
 //! The limits that tiny_http lacks.
 //!
-//! tiny_http has a thread per connection, no timeouts and no bounds, and it does not expose its sockets. But all that it does
-//! with a connection passes through four functions of libc: accept4, recv, send and close. This program defines them
-//! (`calls`), so each call also reports to one table (`table`), which knows what every connection does without looking at
-//! the sockets. `flood` finds clients that send requests faster than anybody can answer them.
+//! tiny_http has a thread per connection, no timeouts and no bounds, and it does not expose its sockets. But every operation
+//! on a connection passes through four functions of libc: accept4, recv, send and close. This program defines them
+//! (`calls`). They report to one table (`table`), which tracks the state of every connection without inspecting sockets.
+//! `flood` finds clients that send requests faster than the workers can respond.
 
 mod calls;
 pub mod flood;
@@ -18,7 +18,7 @@ use std::net::TcpListener;
 use std::os::fd::AsRawFd;
 use std::sync::{Arc, OnceLock};
 
-/// What a process has open besides its connections: the listener, the standard streams, files of /proc that /metrics reads.
+/// Open files other than connections: the listener, the standard streams, files of /proc that /metrics reads.
 const OTHER_FILES: usize = 32;
 /// tiny_http holds a reading and a writing descriptor of each connection.
 const FILES_PER_CONNECTION: usize = 2;
@@ -37,7 +37,7 @@ pub fn watch(listener: &TcpListener, limits: Limits, metrics: Arc<Metrics>) -> &
 }
 
 /// Makes room for all connections among the open files, or allows as many connections as there is room for. `others` is
-/// what workers and the Redis pool may open.
+/// the number of files for the workers and the Redis pool.
 pub fn bounded_by_open_files(mut limits: Limits, others: usize) -> Limits {
     let reserve = OTHER_FILES + others;
     let files = os::allow_open_files((limits.connections * FILES_PER_CONNECTION + reserve) as u64);

@@ -1,4 +1,4 @@
-//! The one table of connections: what each has done, and when this side ends it.
+//! The table of connections: their state, and the decision to close them.
 
 use crate::config::Limits;
 use crate::lock::lock;
@@ -11,51 +11,51 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
-/// How often the main thread calls `sweep`, so also how late a limit of time may be enforced.
+/// How often the main thread calls `sweep`, and so the longest delay in enforcing a time limit.
 pub const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 /// Why this side closes connections; labels of `http_connections_closed_total`.
 pub const CLOSE_REASONS: [&str; 7] = ["idle", "slow", "oversized", "excess", "unread", "flood", "refused"];
 
 /// A connection with more bytes of unfinished requests is a large one.
 const LARGE: usize = 1024;
-/// What all large connections may have together. tiny_http needs up to thirty times as much memory (short header lines are
+/// The limit for all large connections together. tiny_http needs up to thirty times as much memory (short header lines are
 /// the worst).
 const LARGE_BYTES: usize = 192 * 1024;
 /// A thread that was given a connection has read from it by then, unless the machine is very busy.
 const THREAD_START: Duration = Duration::from_secs(1);
-/// Between two attempts to make room for new connections.
+/// The pause between two attempts to make room for new connections.
 const ROOM_PAUSE: Duration = Duration::from_millis(20);
-/// A connection that has just been opened, or whose request has just begun, is spared so long.
+/// A connection that was just opened, or whose request just began, is not closed to make room for this time.
 const YOUNG: Duration = Duration::from_millis(100);
-/// A connection that this side ended and that still exists after this time belongs to a thread that hangs.
+/// If a connection that this side closed still exists after this time, its thread is blocked permanently.
 const END_TIME: Duration = Duration::from_secs(1);
-/// With so many such threads, about 12 KB each, the replica restarts.
+/// At this number of blocked threads, of about 12 KB each, the replica restarts.
 const STUCK: usize = 200;
 /// How many sockets `refuse` returns at most: each takes a descriptor more.
 pub const MOST_SOCKETS: usize = 4;
 
-/// What the workers have to know of a client's connections.
+/// The state of a client's connections as the workers see it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Standing {
     Good,
-    /// Older than it may become: its client is asked to leave, so that replicas that came later get their share.
+    /// Older than the limit. Its client gets `Connection: close`, so that replicas that came later get their share.
     Aged,
-    /// Ended by this side. What follows an unread body may look like a request: nothing more is carried out.
+    /// Closed by this side. Bytes after an unread body may look like a request, so no further request is carried out.
     Refused,
 }
 
-/// All connections of one listener. The functions of libc in `calls` report to it, workers ask it, and the main thread has it
-/// enforce the limits once in `SWEEP_INTERVAL`.
+/// All connections of one listener. The functions of libc in `calls` report to it, workers query it, and the main thread calls
+/// `sweep` to enforce the limits.
 pub struct Connections {
     listener: RawFd,
     limits: Limits,
     metrics: Arc<Metrics>,
     table: Mutex<Table>,
-    /// A connection ended, or its thread has begun to read: what the accept thread waits for.
+    /// Wakes the accept thread: a connection ended, or its thread has begun to read.
     changed: Condvar,
     /// The length of the table's `unread`. Outside the table, since every recv reads it.
     unread: AtomicUsize,
-    /// Whether any connection's standing may not be good. Outside the table, since every request asks for it.
+    /// Whether any connection's standing may not be good. Outside the table, since it is read per request.
     is_any_marked: AtomicBool,
 }
 
@@ -118,13 +118,13 @@ impl HeadEnd {
 }
 
 struct Connection {
-    /// `None` if the client was gone before it was accepted.
+    /// `None` if the client disconnected before it was accepted.
     peer: Option<SocketAddr>,
     reader: Reader,
     opened: Instant,
-    /// When it was opened, its last answer was sent, or the first byte of a request after that arrived.
+    /// When it was opened, its last response was sent, or the first byte of a request after that arrived.
     since: Instant,
-    /// Bytes that were received since the last answer, or since the end of the last head if those are many.
+    /// Bytes that were received since the last response, or since the end of the last head if those are many.
     unanswered: usize,
     head: HeadEnd,
     has_answer: bool,
@@ -149,8 +149,8 @@ impl Connections {
         self.listener == listener
     }
 
-    /// Holds the accept thread up while there are as many connections as allowed, and until the last one has its thread:
-    /// tiny_http queues a connection for an idle thread that may not be idle any more, and there it would wait for ever.
+    /// Blocks the accept thread at the limit of connections, and until the last connection has its thread. tiny_http may queue
+    /// a connection for a thread that is no longer idle, where it would wait indefinitely.
     pub fn wait_for_room(&self) {
         let began = Instant::now();
         let mut table = self.locked();
@@ -197,8 +197,8 @@ impl Connections {
         self.changed.notify_one();
     }
 
-    /// Whether the thread may see what was received. Of a connection that this side ended it sees nothing more, whatever the
-    /// kernel still holds.
+    /// Whether the thread may have the received bytes. After this side closed a connection, its thread receives no more data,
+    /// even if the kernel has some.
     pub fn received(&self, fd: RawFd, bytes: &[u8]) -> bool {
         let now = Instant::now();
         let mut table = self.locked();
@@ -255,7 +255,7 @@ impl Connections {
         self.locked().accept_error = Some(error.to_string());
     }
 
-    /// The worst standing of all connections from `peer`: tiny_http tells a worker nothing else of a request's connection.
+    /// The worst standing of all connections from `peer`. tiny_http exposes only the peer address of a request's connection.
     pub fn standing(&self, peer: SocketAddr) -> Standing {
         if !self.is_any_marked.load(SeqCst) {
             return Standing::Good;
@@ -338,8 +338,8 @@ impl Connections {
         live.any(|(fd, connection)| is_new(connection) || has_unread(fd))
     }
 
-    /// Ends an eighth of the connections that nobody would miss: first those that never sent anything, then those that are
-    /// idle, then those whose request does not get on; the oldest of each first.
+    /// Closes connections until an eighth of the limit is free. The order: those that never sent anything, idle ones, stalled
+    /// requests; the oldest first in each group.
     fn make_room(&self, table: &mut Table) {
         let now = Instant::now();
         let ending = table.connections().filter(|(_, connection)| connection.shut_at.is_some()).count();
@@ -465,8 +465,8 @@ fn borrow<'a>(fd: RawFd) -> BorrowedFd<'a> {
     unsafe { BorrowedFd::borrow_raw(fd) }
 }
 
-/// Ends a connection at once. When its last descriptor is closed the peer gets a reset: a peer that goes on sending would
-/// otherwise wait for a window that never opens again.
+/// Closes a connection at once. Closing its last descriptor then sends a reset. Otherwise a sending peer would wait for a
+/// window that never reopens.
 pub fn end(socket: &impl AsFd) {
     let socket = SockRef::from(socket);
     // Both fail only where the connection is closed already.
@@ -474,7 +474,7 @@ pub fn end(socket: &impl AsFd) {
     let _ = socket.shutdown(Shutdown::Both);
 }
 
-/// Whether bytes wait that nobody has read.
+/// Whether unread bytes are waiting.
 fn has_unread(fd: RawFd) -> bool {
     let mut unread: libc::c_int = 0;
     // SAFETY: FIONREAD writes one int.

@@ -2,7 +2,7 @@
 //!
 //! Each operation has one deadline. Waiting for a connection, for the turn to update and for every byte of a reply
 //! counts against it. When an operation fails, the breaker opens and further operations fail at once, so an outage
-//! costs one time-out per worker and not one per request. A thread that lives only as long as the outage probes Redis
+//! costs one timeout per worker and not one per request. A thread that lives only as long as the outage probes Redis
 //! and closes the breaker.
 
 use super::{Change, Store, StoreError, StoredValue};
@@ -26,7 +26,7 @@ const PROBE_EVERY: Duration = Duration::from_millis(200);
 /// sent again (1 s): another attempt is faster.
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(400);
 /// Until then a round of an update may begin: one of all contenders wins each round, and the others start again. A round
-/// is two round trips, so an update takes two time-outs more at most. With the default of 30 ms that is below the 500 ms
+/// is two round trips, so an update takes two timeouts more at most. With the default of 30 ms that is below the 500 ms
 /// that Nginx waits for a refresh.
 const UPDATE_PATIENCE: Duration = Duration::from_millis(400);
 
@@ -75,7 +75,7 @@ impl RedisStore {
         RedisStore { shared: Arc::new(shared), turn: Turn::default() }
     }
 
-    /// Runs `operation` on a pooled connection within the time-out.
+    /// Runs `operation` on a pooled connection within the timeout.
     ///
     /// A connection that Redis closed (it restarted, or `CLIENT KILL`) fails once; the operation is then repeated on
     /// another one. All operations here may be repeated safely.
@@ -278,7 +278,7 @@ fn stored(mut replies: Vec<Value>) -> RedisResult<Option<StoredValue>> {
     Ok(string(replies.pop())?.map(|bytes| StoredValue { bytes, expires }))
 }
 
-/// The value of a key. Empty if there is a list, a hash, …: that is not ours.
+/// The value of a key. Empty for a list, a hash, …: an invalid value.
 fn string(reply: Option<Value>) -> RedisResult<Option<Vec<u8>>> {
     match reply {
         Some(Value::Nil) => Ok(None),
@@ -301,7 +301,7 @@ fn is_reply(error: &RedisError) -> bool {
     matches!(error.kind(), redis::ErrorKind::Server(_) | redis::ErrorKind::Extension) && error.code() != Some("LOADING")
 }
 
-/// Redis's or the system's own words, without the arguments of a command, which may be user and password.
+/// The message of Redis or the system, without the arguments of a command, which may be user and password.
 fn describe(error: &RedisError) -> String {
     match (error.code(), error.detail()) {
         (Some(code), Some(detail)) => {
@@ -319,7 +319,7 @@ fn unavailable(reason: &str) -> StoreError {
     StoreError { reason: format!("Redis is away: {reason}") }
 }
 
-/// In whole milliseconds and at least one, which is what a socket's time-out takes.
+/// In whole milliseconds and at least one, which is what a socket's timeout takes.
 fn time_left(deadline: Instant) -> Duration {
     let left = deadline.saturating_duration_since(Instant::now());
     Duration::from_millis((left.as_micros() as u64).div_ceil(1000).max(1))
@@ -378,7 +378,7 @@ impl RareWarning {
     }
 }
 
-/// A lock that can be waited for with a deadline, which std's has not.
+/// A lock that can be awaited until a deadline; std does not have one.
 #[derive(Default)]
 struct Turn {
     is_taken: Mutex<bool>,
@@ -408,7 +408,7 @@ impl Drop for Held<'_> {
 /// Why the last attempt to connect failed, if it did.
 type ConnectFailure = Arc<Mutex<Option<String>>>;
 
-/// Makes connections with time-outs, and remembers why it could not. redis's own manager does neither: its error for a
+/// Makes connections with timeouts, and records the last failure. redis's own manager does neither: its error for a
 /// refused AUTH lacks Redis's reply.
 struct Manager {
     client: Client,
@@ -491,11 +491,11 @@ impl Link {
     }
 }
 
-/// A socket that is read and written until its deadline only, however slowly the bytes arrive.
+/// A socket with one deadline for all reads and writes.
 struct Socket {
     stream: TcpStream,
     deadline: Instant,
-    /// The stream's own time-out, which is set only if it differs: that saves two system calls per query.
+    /// The stream's own timeout, which is set only if it differs: that saves two system calls per query.
     timeout: Duration,
 }
 
