@@ -32,10 +32,10 @@ class Chaos(unittest.TestCase):
             self.assertIn(f"| `{name}` |", table)
 
     def test_the_results_are_there_for_other_programs_and_a_missed_bound_is_an_exit_code(self):
-        result = chaos("--json", "--seconds", "2", "--rate", "100", "kill-nginx-worker")
+        result = chaos("--json", "--seconds", "2", "--rate", "100", "reload-nginx")
         self.assertEqual(result.returncode, 0, result.stderr)
         experiment = json.loads(result.stdout)["experiments"][0]
-        self.assertEqual((experiment["name"], experiment["failed"]), ("kill-nginx-worker", 0))
+        self.assertEqual((experiment["name"], experiment["failed"]), ("reload-nginx", 0))
         self.assertGreater(experiment["requests"], 500)
         self.assertEqual([bound["kept"] for bound in experiment["bounds"]], [True])
 
