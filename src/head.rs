@@ -24,6 +24,8 @@ pub struct Head<'a> {
     pub refusal: Option<Refusal>,
     /// The length of a body that tiny_http has not read and would wait for.
     pub unread_body: Option<u64>,
+    /// To tiny_http, the body of such a request ends only with the connection, whatever its length.
+    pub asks_for_upgrade: bool,
 }
 
 /// All lines of a header whose value is a list: they form one list (RFC 9110, section 5.3).
@@ -109,6 +111,7 @@ impl<'a> Head<'a> {
             }
         }
         head.connection = connection_after(connection, version);
+        head.asks_for_upgrade = asks_for_upgrade(connection);
         head.unread_body = body.unread();
         head.refusal = match () {
             () if *version < HTTPVersion(1, 0) => refusal(400, "HTTP/0.9 is not spoken here"),
@@ -116,10 +119,6 @@ impl<'a> Head<'a> {
             () if headers.len() > MAX_HEADERS || bytes > MAX_HEADER_BYTES => refusal(431, "too many headers"),
             () if target.bytes().any(|byte| byte.is_ascii_control()) => {
                 refusal(400, "a control character in the target")
-            }
-            // tiny_http hands out a body that ends only with the connection, and this route reads it.
-            () if asks_for_upgrade(connection) && path(target) == "/faults" => {
-                refusal(400, "a request for an upgrade cannot set faults")
             }
             () => body.refusal(),
         };

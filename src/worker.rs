@@ -85,7 +85,8 @@ impl<'a> Worker<'a> {
         let method = method(request.method());
         let head = Head::of(&request);
         if method == Method::Post && head.refusal.is_none() {
-            return self.answer_in_turn(request, peer, read, began);
+            let reads_body = !head.asks_for_upgrade && self.app.route_of(head::path(request.url())) == Route::Faults;
+            return self.answer_in_turn(request, reads_body, peer, read, began);
         }
         let prepared = self.prepare(&head, method, request.url(), b"", peer, read);
         self.send(request, peer, prepared.after);
@@ -97,12 +98,13 @@ impl<'a> Worker<'a> {
     fn answer_in_turn(
         &mut self,
         mut request: tiny_http::Request,
+        reads_body: bool,
         peer: Option<SocketAddr>,
         read: &mut BatchRead,
         began: Instant,
     ) {
         let mut body = Vec::new();
-        if self.app.route_of(head::path(request.url())) == Route::Faults {
+        if reads_body {
             // tiny_http has read it already: it is no longer than 1 KiB. What cannot be read is no JSON.
             let _ = request.as_reader().read_to_end(&mut body);
         }

@@ -158,7 +158,7 @@ impl Connections {
             let is_full = table.open >= self.limits.connections;
             if is_full {
                 self.make_room(&mut table);
-            } else if self.unread.load(SeqCst) == 0 || began.elapsed() >= THREAD_START {
+            } else if table.unread.is_empty() || began.elapsed() >= THREAD_START {
                 return;
             }
             let waited = self.changed.wait_timeout(table, ROOM_PAUSE);

@@ -150,6 +150,15 @@ impl Mood {
         self.child.as_mut()?.try_wait().expect("the child can be waited for")
     }
 
+    /// Sends a signal, and gives the exit code of the process, which must end within `limit`.
+    pub fn ends_within(&mut self, limit: Duration, signal: i32) -> Option<i32> {
+        let began = Instant::now();
+        self.signal(signal);
+        let status = self.wait();
+        assert!(began.elapsed() < limit, "{:?}, {status:?}", began.elapsed());
+        status.code()
+    }
+
     pub fn wait(&mut self) -> ExitStatus {
         wait_for("the service ends", || self.ended())
     }
