@@ -8,8 +8,8 @@
 # Load goes to loopback only, from wrk with one thread. A Redis of its own is started, as the service has in
 # production. CPU time is that of the service alone, out of /proc/<pid>/stat.
 
-# shellcheck source=scripts/lib.sh
-source "$(dirname "$0")/../scripts/lib.sh"
+# shellcheck source=scripts/lib/common.sh
+source "$(dirname "$0")/../scripts/lib/common.sh"
 
 seconds=5
 binaries=()

@@ -10,10 +10,10 @@
 # the last quarter is at most a tenth (and at least one) above that of the second; the first is warm-up. Exits with the number that
 # were not.
 
-# shellcheck source=scripts/lib.sh
-source "$(dirname "$0")/../scripts/lib.sh"
-# shellcheck source=scripts/stack.sh
-source "$ROOT/scripts/stack.sh"
+# shellcheck source=scripts/lib/common.sh
+source "$(dirname "$0")/../scripts/lib/common.sh"
+# shellcheck source=scripts/lib/stack.sh
+source "$ROOT/scripts/lib/stack.sh"
 # shellcheck source=scripts/load.sh
 source "$ROOT/scripts/load.sh"
 # shellcheck source=bench/unlimited.sh

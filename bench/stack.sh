@@ -11,10 +11,10 @@
 # is in microseconds a request, out of /proc: of all processes of that name, so let other stacks be idle. The load generator
 # and its docker-proxy, which only clients on this machine have, take their share of the same cores. Linux only.
 
-# shellcheck source=scripts/lib.sh
-source "$(dirname "$0")/../scripts/lib.sh"
-# shellcheck source=scripts/stack.sh
-source "$ROOT/scripts/stack.sh"
+# shellcheck source=scripts/lib/common.sh
+source "$(dirname "$0")/../scripts/lib/common.sh"
+# shellcheck source=scripts/lib/stack.sh
+source "$ROOT/scripts/lib/stack.sh"
 # shellcheck source=scripts/load.sh
 source "$ROOT/scripts/load.sh"
 # shellcheck source=bench/unlimited.sh

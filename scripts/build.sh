@@ -8,12 +8,12 @@
 #   --twice     build again without any cache, and check that the binary is the same to the byte
 #   --help      this text
 
-# shellcheck source=scripts/lib.sh
-source "$(dirname "$0")/lib.sh"
-# shellcheck source=scripts/images.sh
-source "$ROOT/scripts/images.sh"
-# shellcheck source=scripts/stack.sh
-source "$ROOT/scripts/stack.sh"
+# shellcheck source=scripts/lib/common.sh
+source "$(dirname "$0")/lib/common.sh"
+# shellcheck source=scripts/lib/images.sh
+source "$ROOT/scripts/lib/images.sh"
+# shellcheck source=scripts/lib/stack.sh
+source "$ROOT/scripts/lib/stack.sh"
 
 way=either arch='' twice=false
 while (($#)); do

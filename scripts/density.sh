@@ -15,12 +15,12 @@
 # Needs Linux, root, Docker, redis-server and Python 3. Load goes to loopback and to its own containers alone. Machines are noisy:
 # compare the ratios to ours, in brackets.
 
-# shellcheck source=scripts/lib.sh
-source "$(dirname "$0")/lib.sh"
-# shellcheck source=scripts/images.sh
-source "$ROOT/scripts/images.sh"
-# shellcheck source=scripts/stack.sh
-source "$ROOT/scripts/stack.sh"
+# shellcheck source=scripts/lib/common.sh
+source "$(dirname "$0")/lib/common.sh"
+# shellcheck source=scripts/lib/images.sh
+source "$ROOT/scripts/lib/images.sh"
+# shellcheck source=scripts/lib/stack.sh
+source "$ROOT/scripts/lib/stack.sh"
 # shellcheck source=scripts/load.sh
 source "$ROOT/scripts/load.sh"
 # shellcheck source=bench/peers.sh

@@ -11,14 +11,14 @@
 # APP_IMAGE=name/of/a/published:tag scripts/run.sh pulls that image instead of building one.
 # Without Docker it runs the service alone, with its embedded store, on the same port. Safe to run twice.
 
-# shellcheck source=scripts/lib.sh
-source "$(dirname "$0")/lib.sh"
-# shellcheck source=scripts/images.sh
-source "$ROOT/scripts/images.sh"
-# shellcheck source=scripts/versions.sh
-source "$ROOT/scripts/versions.sh"
-# shellcheck source=scripts/stack.sh
-source "$ROOT/scripts/stack.sh"
+# shellcheck source=scripts/lib/common.sh
+source "$(dirname "$0")/lib/common.sh"
+# shellcheck source=scripts/lib/images.sh
+source "$ROOT/scripts/lib/images.sh"
+# shellcheck source=scripts/lib/versions.sh
+source "$ROOT/scripts/lib/versions.sh"
+# shellcheck source=scripts/lib/stack.sh
+source "$ROOT/scripts/lib/stack.sh"
 
 replicas='' way=either build=false
 while (($#)); do
@@ -70,7 +70,7 @@ check_space() {
 # check_readable: the containers' users are others than the one who made this folder.
 check_readable() {
   local hidden
-  hidden=$(cd "$ROOT" && find nginx.conf nginx.js prometheus.yml alerts.yml alertmanager.yml grafana ! -perm -004 | head -n 1)
+  hidden=$(cd "$ROOT" && find nginx.conf nginx prometheus.yml prometheus grafana ! -perm -004 | head -n 1)
   [[ -z $hidden ]] || die "the containers' users may not read $hidden: chmod -R go+rX $ROOT"
 }
 

@@ -5,8 +5,8 @@
 #   URL      any deployment, with Nginx in front or not (default: the stack of scripts/run.sh, http://localhost:8080)
 #   --help   this text
 
-# shellcheck source=scripts/lib.sh
-source "$(dirname "$0")/lib.sh"
+# shellcheck source=scripts/lib/common.sh
+source "$(dirname "$0")/lib/common.sh"
 
 case ${1:-} in
   -h | --help) show_help ;;

@@ -8,12 +8,12 @@
 #
 # The stack must run (scripts/run.sh). At the end it is as before.
 
-# shellcheck source=scripts/lib.sh
-source "$(dirname "$0")/lib.sh"
-# shellcheck source=scripts/images.sh
-source "$ROOT/scripts/images.sh"
-# shellcheck source=scripts/stack.sh
-source "$ROOT/scripts/stack.sh"
+# shellcheck source=scripts/lib/common.sh
+source "$(dirname "$0")/lib/common.sh"
+# shellcheck source=scripts/lib/images.sh
+source "$ROOT/scripts/lib/images.sh"
+# shellcheck source=scripts/lib/stack.sh
+source "$ROOT/scripts/lib/stack.sh"
 
 minutes=10 draw=false
 while (($#)); do

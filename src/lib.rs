@@ -1,6 +1,6 @@
 //! Mood of the Day: a tiny web service that tells the mood of the day.
 //!
-//! `main.rs` is start-up and shut-down, in the order they happen; everything else is here, so that `benches/` reaches it too.
+//! `main.rs` is start-up and shut-down, in the order they happen; everything else is here, so that `bench/hot.rs` reaches it too.
 //!
 //! - `config`    environment → Config
 //! - `server`    tiny_http: the listener, the workers that answer its requests, and their end

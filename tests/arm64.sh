@@ -7,12 +7,12 @@
 # The machine boots in seconds: a kernel of Debian's, busybox, and the binary. It listens on two ports of loopback: the
 # service, and one at which the service is started anew, as each test wants it.
 
-# shellcheck source=scripts/lib.sh
-source "$(dirname "$0")/../scripts/lib.sh"
-# shellcheck source=scripts/stack.sh
-source "$ROOT/scripts/stack.sh"
-# shellcheck source=scripts/images.sh
-source "$ROOT/scripts/images.sh"
+# shellcheck source=scripts/lib/common.sh
+source "$(dirname "$0")/../scripts/lib/common.sh"
+# shellcheck source=scripts/lib/stack.sh
+source "$ROOT/scripts/lib/stack.sh"
+# shellcheck source=scripts/lib/images.sh
+source "$ROOT/scripts/lib/images.sh"
 
 readonly SERVICE=15080 RESTART=15081
 

@@ -4,12 +4,12 @@
 #
 # Usage: deploy/kubernetes/generate.sh
 
-# shellcheck source=scripts/lib.sh
-source "$(dirname "$0")/../../scripts/lib.sh"
+# shellcheck source=scripts/lib/common.sh
+source "$(dirname "$0")/../../scripts/lib/common.sh"
 [[ ${1:-} != --help ]] || show_help
 
 mkdir -p "$ROOT/deploy/kubernetes/base/generated"
-cp "$ROOT/nginx.conf" "$ROOT/nginx.js" "$ROOT/deploy/kubernetes/base/generated"
+cp "$ROOT/nginx.conf" "$ROOT/nginx/nginx.js" "$ROOT/deploy/kubernetes/base/generated"
 {
   cat <<'HEAD'
 # Generated from alerts.yml by deploy/kubernetes/generate.sh.
@@ -19,5 +19,5 @@ metadata:
   name: mood
 spec:
 HEAD
-  sed -e 's/^\(.\)/  \1/' "$ROOT/alerts.yml"
+  sed -e 's/^\(.\)/  \1/' "$ROOT/prometheus/alerts.yml"
 } >"$ROOT/deploy/kubernetes/components/monitoring/rules.yaml"

@@ -41,7 +41,7 @@ def told(since=0):
 
 class Written(unittest.TestCase):
     def test_every_alert_has_its_paragraph_and_both_test_cases(self):
-        text = (ROOT / "alerts.yml").read_text()
+        text = (ROOT / "prometheus/alerts.yml").read_text()
         runbook = (ROOT / "docs/runbook.md").read_text()
         cases = (ROOT / "tests/alerts.yml").read_text()
         names = re.findall(r"- alert: (\w+)", text)
@@ -62,7 +62,7 @@ class Written(unittest.TestCase):
         probes = r"health|livez|readyz|metrics|version"
         self.assertIn(rf'"~^/({probes})$" probe;', (ROOT / "nginx.conf").read_text())
         left_out = "|".join("/" + probe for probe in probes.split("|"))
-        for name in ("alerts.yml", "grafana/dashboards/mood-app-nginx-redis.json"):
+        for name in ("prometheus/alerts.yml", "grafana/dashboards/mood-app-nginx-redis.json"):
             found = set(re.findall(r'path!~\\?"([^"\\]*)', (ROOT / name).read_text()))
             self.assertEqual(found, {left_out}, name)
         for probe in left_out.split("|"):
@@ -73,7 +73,7 @@ class Provisioned(unittest.TestCase):
     """Grafana's copy of the core set."""
 
     def setUp(self):
-        ours = yaml.safe_load((ROOT / "alerts.yml").read_text())["groups"]
+        ours = yaml.safe_load((ROOT / "prometheus/alerts.yml").read_text())["groups"]
         self.alerts = {rule["alert"]: rule for group in ours for rule in group["rules"] if "alert" in rule}
         self.grafana = yaml.safe_load((ROOT / "grafana/provisioning/alerting/mood.yaml").read_text())
         self.rules = self.grafana["groups"][0]["rules"]

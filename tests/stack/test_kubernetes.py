@@ -197,11 +197,11 @@ class LikeCompose(unittest.TestCase):
 
     def test_what_is_taken_from_other_files_is_the_same(self):
         objects = rendered("production")
-        for name in ("nginx.conf", "nginx.js"):
-            self.assertEqual(find(objects, "ConfigMap", "nginx")["data"][name], (ROOT / name).read_text(), "run deploy/kubernetes/generate.sh")
+        for name, path in (("nginx.conf", "nginx.conf"), ("nginx.js", "nginx/nginx.js")):
+            self.assertEqual(find(objects, "ConfigMap", "nginx")["data"][name], (ROOT / path).read_text(), "run deploy/kubernetes/generate.sh")
         dashboard = "mood-app-nginx-redis.json"
         self.assertEqual(find(objects, "ConfigMap", "dashboard")["data"][dashboard], (ROOT / "grafana/dashboards" / dashboard).read_text())
-        self.assertEqual(find(objects, "PrometheusRule", "mood")["spec"], yaml.safe_load((ROOT / "alerts.yml").read_text()), "run deploy/kubernetes/generate.sh")
+        self.assertEqual(find(objects, "PrometheusRule", "mood")["spec"], yaml.safe_load((ROOT / "prometheus/alerts.yml").read_text()), "run deploy/kubernetes/generate.sh")
         jobs = {one["replacement"] for monitor in objects if monitor["kind"] == "ServiceMonitor" for endpoint in monitor["spec"]["endpoints"]
                 for one in endpoint["relabelings"]}
         scraped = {job["job_name"] for job in yaml.safe_load((ROOT / "prometheus.yml").read_text())["scrape_configs"]}
@@ -235,8 +235,8 @@ class Nginx(unittest.TestCase):
                 Path(folder, name).mkdir()
                 Path(folder, name).chmod(0o777)
             Path(folder).chmod(0o755)
-            for name in ("nginx.conf", "nginx.js"):
-                shutil.copy(ROOT / name, Path(folder, "source", name))
+            for path in ("nginx.conf", "nginx/nginx.js"):
+                shutil.copy(ROOT / path, Path(folder, "source"))
             Path(folder, "resolv.conf").write_text("search mood.svc.cluster.local svc.cluster.local\nnameserver 10.96.0.10\noptions ndots:5\n")
             command = configure["command"]
             mounts = [f"-v{folder}/source:/source:ro", f"-v{folder}/configured:/configured", f"-v{folder}/resolv.conf:/etc/resolv.conf:ro"]

@@ -62,7 +62,7 @@ class Mistakes(unittest.TestCase):
             ("1.30.6", "1.29.3", True), ("1.29.3", "1.29.3", True), ("1.29.2", "1.29.3", False), ("1.3", "1.29.3", False),
             ("2", "1.29.3", True), ("7.0", "7", True), ("6.2.21", "7", False), ("10.0.1", "7", True), ("3.14.0", "3", True),
         ):
-            result = subprocess.run(["bash", "-c", 'source "$0" && is_at_least "$@"', ROOT / "scripts/versions.sh", version, least])
+            result = subprocess.run(["bash", "-c", 'source "$0" && is_at_least "$@"', ROOT / "scripts/lib/versions.sh", version, least])
             self.assertEqual(result.returncode == 0, expected, (version, least))
 
     def test_unknown_arguments_are_named(self):
@@ -83,7 +83,7 @@ class Mistakes(unittest.TestCase):
 
     def test_a_file_that_the_containers_may_not_read_is_named(self):
         port = free_port()
-        path = ROOT / "nginx.js"
+        path = ROOT / "nginx/nginx.js"
         mode = path.stat().st_mode
         path.chmod(0o600)
         self.addCleanup(path.chmod, mode)

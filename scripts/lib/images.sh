@@ -1,10 +1,10 @@
 # Where the images come from: a registry, or Debian packages where none answers; and the app's own. Sourced by the scripts.
 # shellcheck shell=bash disable=SC2034
 
-# shellcheck source=scripts/pull.sh
-source "$ROOT/scripts/pull.sh"
-# shellcheck source=scripts/debian.sh
-source "$ROOT/scripts/debian.sh"
+# shellcheck source=scripts/lib/pull.sh
+source "$ROOT/scripts/lib/pull.sh"
+# shellcheck source=scripts/lib/debian.sh
+source "$ROOT/scripts/lib/debian.sh"
 
 # image_limit: what the app's image may have, in bytes. The official compiler makes it a little larger than Debian's.
 image_limit() { if is_offline_image "$(env_value BUILDER_IMAGE)"; then echo 860000; else echo 1000000; fi; }
@@ -14,7 +14,7 @@ image_label() { docker image inspect -f "{{index .Config.Labels \"$2\"}}" "$1" 2
 
 # source_hash: changes with anything that goes into the binary.
 source_hash() {
-  (cd "$ROOT" && find Cargo.toml Cargo.lock build.rs Dockerfile.scratch scripts/compile.sh src offline -type f |
+  (cd "$ROOT" && find Cargo.toml Cargo.lock build.rs Dockerfile.scratch scripts/lib/compile.sh src offline -type f |
     LC_ALL=C sort | xargs cksum | checksum)
 }
 
