@@ -384,7 +384,7 @@ older_schema_tests() {
 python_tests() {
   local log status=0
   log=$(mktemp)
-  (cd tests/stack && "$python" -m unittest -v "$1") 2>&1 | tee "$log" || status=1
+  (cd tests/stack && PYTHONPATH=$ROOT/scripts/lib${PYTHONPATH:+:$PYTHONPATH} "$python" -m unittest -v "$1") 2>&1 | tee "$log" || status=1
   ((status == 0)) || sed -n '/^=====/,$p' "$log" >>"$details"
   rm -f "$log"
   return $status

@@ -1,4 +1,4 @@
-"""What the tests of the running stack share: Docker, HTTP, and a steady load."""
+"""What the tests of the running stack and the Python programs share: Docker, HTTP, and a steady load."""
 
 import http.client
 import json
