@@ -1,4 +1,4 @@
-"""What the tests of the running stack and the Python programs share: Docker, HTTP, and a steady load."""
+"""The running stack, for its tests and for the Python programs: settings, scripts, Docker, Compose, HTTP, Prometheus, load."""
 
 import http.client
 import json
@@ -8,18 +8,27 @@ import subprocess
 import threading
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
+class StackError(AssertionError):
+    """A command or a request failed. The message is for users."""
+
+
+# --- Settings ---
+
+
 def defaults():
-    """What .env says, whatever the environment does."""
+    """The values in .env."""
     lines = (ROOT / ".env").read_text().splitlines()
     return dict(line.split("=", 1) for line in lines if "=" in line and not line.startswith("#"))
 
 
+# Environment variables override .env.
 SETTINGS = {name: os.environ.get(name, value) for name, value in defaults().items()}
 PROJECT = SETTINGS["COMPOSE_PROJECT_NAME"]
 PORT = int(SETTINGS["HTTP_PORT"])
@@ -27,37 +36,47 @@ URL = f"http://localhost:{PORT}"
 PROMETHEUS = f"http://localhost:{SETTINGS['PROMETHEUS_PORT']}"
 
 
-def docker(*arguments, check=True):
-    result = subprocess.run(["docker", *arguments], capture_output=True, text=True, timeout=120)
-    if check and result.returncode:
-        raise AssertionError(f"docker {' '.join(arguments)}: {result.stderr.strip()}")
-    return result.stdout.strip() if check else result
+# --- Scripts, Docker, and Compose ---
 
 
 def run(name, *arguments, timeout=60, **environment):
-    """A script, and whatever came of it."""
+    """The finished process of a script."""
     return subprocess.run(
         [ROOT / "scripts" / name, *arguments], capture_output=True, text=True, timeout=timeout, env=os.environ | environment
     )
 
 
 def script(name, *arguments):
-    """What a script says, if it succeeds."""
+    """The output of a script that must succeed."""
     result = run(name, *arguments, timeout=300)
     if result.returncode:
-        raise AssertionError(f"{name}: {result.stdout[-2000:]}{result.stderr[-2000:]}")
+        raise StackError(f"{name}: {result.stdout[-2000:]}{result.stderr[-2000:]}")
     return result.stdout
 
 
-def compose(*arguments):
-    """Compose, whichever version is there."""
+def docker(*arguments, check=True):
+    """The output of a Docker command that must succeed; without `check` its finished process."""
+    result = subprocess.run(["docker", *arguments], capture_output=True, text=True, timeout=120)
+    if check and result.returncode:
+        raise StackError(f"docker {' '.join(arguments)}: {result.stderr.strip()}")
+    return result.stdout.strip() if check else result
+
+
+def compose(*arguments, **environment):
+    """Runs Compose, in the version that is installed."""
     command = ["docker", "compose"] if docker("compose", "version", check=False).returncode == 0 else ["docker-compose"]
-    result = subprocess.run([*command, *arguments], cwd=ROOT, capture_output=True, text=True, timeout=120)
-    assert result.returncode == 0, result.stderr
+    result = subprocess.run(
+        [*command, *arguments], cwd=ROOT, capture_output=True, text=True, timeout=120, env=os.environ | environment
+    )
+    if result.returncode:
+        raise StackError(result.stderr)
+
+
+# --- Containers ---
 
 
 def containers(service=None):
-    """The running containers of the stack, as `docker inspect` tells of them."""
+    """The running containers of the stack, as `docker inspect` describes them."""
     filters = ["--filter", f"label=com.docker.compose.project={PROJECT}"]
     if service:
         filters += ["--filter", f"label=com.docker.compose.service={service}"]
@@ -74,7 +93,7 @@ def address_of(container, network):
 
 
 def helper(network, *command):
-    """Runs a busybox command on a network (or in `container:<id>`'s) and gives the finished process."""
+    """The finished process of a busybox command on a network (or on that of `container:<id>`)."""
     image = SETTINGS["NGINX_IMAGE"]
     return docker("run", "--rm", "--network", network, "--entrypoint", "busybox", image, *command, check=False)
 
@@ -84,16 +103,50 @@ def connects(network, address, port):
     return helper(network, "nc", "-w", "2", address, port, "-e", "/bin/true").returncode == 0
 
 
-def fetch(path, method="GET", headers=None, base=URL):
-    """(status, headers, body); redirects are not followed."""
+def crash(*crashed):
+    """Kills the first process of each container, as a fault would. After `docker kill` the daemon does not restart it."""
+    kill_processes([container["State"]["Pid"] for container in crashed])
 
-    class Stay(urllib.request.HTTPRedirectHandler):
-        def redirect_request(self, *_):
-            return None
 
+def kill_processes(pids):
+    """Kills processes of the Docker host, which is this machine or (on a Mac) a virtual one."""
+    try:
+        if all("docker" in Path(f"/proc/{pid}/cgroup").read_text() for pid in pids):
+            for pid in pids:
+                os.kill(pid, signal.SIGKILL)
+            return
+    except OSError:
+        # The host is another machine, or its processes belong to another user.
+        pass
+    kill = ["sh", SETTINGS["NGINX_IMAGE"], "-c", 'kill -9 "$@"', "-", *map(str, pids)]
+    docker("run", "--rm", "--pid", "host", "--user", "0", "--entrypoint", *kill)
+
+
+def unpause(containers_paused):
+    """Waits until they are healthy again: a paused container counts as unhealthy, and Compose starts nothing that needs it."""
+    for container in containers_paused:
+        docker("unpause", container["Id"])
+    ids = [container["Id"] for container in containers_paused]
+
+    def healthy():
+        return all(state == "healthy" for state in docker("inspect", "-f", "{{.State.Health.Status}}", *ids).split())
+
+    wait_for("the unpaused containers are healthy", healthy, 60)
+
+
+# --- HTTP and Prometheus ---
+
+
+class NoRedirect(urllib.request.HTTPRedirectHandler):
+    def redirect_request(self, *_):
+        return None
+
+
+def fetch(path, method="GET", headers=None, base=URL, timeout=10):
+    """(status, headers, body). Redirects are not followed."""
     request = urllib.request.Request(base + path, method=method, headers=headers or {})
     try:
-        with urllib.request.build_opener(Stay).open(request, timeout=10) as response:
+        with urllib.request.build_opener(NoRedirect).open(request, timeout=timeout) as response:
             return response.status, response.headers, response.read()
     except urllib.error.HTTPError as error:
         return error.code, error.headers, error.read()
@@ -101,27 +154,37 @@ def fetch(path, method="GET", headers=None, base=URL):
 
 def query(expression):
     """The result vector of a PromQL expression."""
-    from urllib.parse import quote
+    _, _, body = fetch(f"/api/v1/query?query={urllib.parse.quote(expression)}", base=PROMETHEUS)
+    response = json.loads(body)
+    if response["status"] != "success":
+        raise StackError(f"{expression}: {response['error']}")
+    return response["data"]["result"]
 
-    _, _, body = fetch(f"/api/v1/query?query={quote(expression)}", base=PROMETHEUS)
-    answer = json.loads(body)
-    assert answer["status"] == "success", answer
-    return answer["data"]["result"]
+
+def targets():
+    """The health of each target of Prometheus, as of its last scrape."""
+    active = json.loads(fetch("/api/v1/targets?state=active", base=PROMETHEUS)[2])["data"]["activeTargets"]
+    return [target["health"] for target in active if target["labels"]["job"] != "alertmanager"]
 
 
 def wait_for(what, probe, seconds=60):
+    """The first value of `probe` that is true."""
     deadline = time.monotonic() + seconds
     while True:
         value = probe()
         if value:
             return value
-        assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
+        if time.monotonic() > deadline:
+            raise StackError(f"not within {seconds} s: {what}")
         time.sleep(0.3)
 
 
 class Load:
-    """Asks at a constant rate until the block ends, on kept connections. A latency counts from when its request was due,
-    so that a stall is not hidden."""
+    """Sends requests at a constant rate until the block ends, on keep-alive connections.
+
+    Unlike oha (load.py) it is installed everywhere, ends with its block, and keeps the time and the failure of each request.
+    A latency counts from when its request was due, so that a stall is not hidden.
+    """
 
     def __init__(self, rate=300, clients=64, path="/mood"):
         self.rate = rate
@@ -138,7 +201,7 @@ class Load:
         return len(self._latencies)
 
     def p99(self, since, until):
-        """Seconds, of the requests that were due between two times of time.monotonic()."""
+        """In seconds, of the requests that were due between two times of time.monotonic()."""
         latencies = sorted(took for due, took in self._latencies if since <= due < until)
         assert len(latencies) > 100, f"only {len(latencies)} requests"
         return latencies[len(latencies) * 99 // 100]
@@ -175,26 +238,3 @@ class Load:
                 if problem:
                     self.failures.append(problem)
         connection.close()
-
-
-def unpause(containers_paused):
-    """Until they are healthy again: a paused container counts as unhealthy, and Compose starts nothing that needs it."""
-    for container in containers_paused:
-        docker("unpause", container["Id"])
-    ids = [container["Id"] for container in containers_paused]
-
-    def healthy():
-        return all(state == "healthy" for state in docker("inspect", "-f", "{{.State.Health.Status}}", *ids).split())
-
-    wait_for("what was paused is healthy", healthy, 60)
-
-
-def targets():
-    """The health of each target of Prometheus, as of its last scrape."""
-    active = json.loads(fetch("/api/v1/targets?state=active", base=PROMETHEUS)[2])["data"]["activeTargets"]
-    return [target["health"] for target in active if target["labels"]["job"] != "alertmanager"]
-
-
-def crash(container):
-    """Ends a container's first process as a fault would. After a `docker kill` the engine would not start it again."""
-    os.kill(container["State"]["Pid"], signal.SIGKILL)
