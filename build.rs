@@ -1,4 +1,4 @@
-//! Hands what was built, and how, to src/build.rs.
+//! Hands what was built, and how, to src/build_info.rs.
 
 use std::process::Command;
 

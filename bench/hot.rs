@@ -1,14 +1,14 @@
 //! The pure parts that every request passes, and those that only some do. `cargo bench`.
 
 use divan::{Bencher, black_box};
-use mood::access_log::{self, Exchange};
-use mood::entry::Entry;
-use mood::gif;
-use mood::head::{self, Head};
-use mood::page;
-use mood::response::{self, Context};
-use mood::routes::{Body, Method, Reply, Request, Route};
-use mood::service::Cache;
+use mood::http::head::{self, Head};
+use mood::http::response::{self, Context};
+use mood::http::routes::{Body, Method, Reply, Request, Route};
+use mood::mood::entry::Entry;
+use mood::mood::gif;
+use mood::mood::page;
+use mood::mood::service::Cache;
+use mood::observability::access_log::{self, Exchange};
 use std::sync::Arc;
 use std::time::Duration;
 

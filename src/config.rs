@@ -1,8 +1,8 @@
 //! Environment → `Config`. Every mistake is named, all of them at once.
 
 use crate::json;
+use crate::mood::zone::Zone;
 use crate::store::redis_url;
-use crate::zone::Zone;
 use log::LevelFilter;
 use redis::Client;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};

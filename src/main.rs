@@ -1,16 +1,18 @@
 //! Start-up and shut-down, in the order they happen. The modules are listed in `lib.rs`.
 
 use mood::config::Config;
+use mood::http::faults;
+use mood::http::routes::App;
+use mood::http::server::{self, Server};
+use mood::http::worker::Worker;
 use mood::limits::{self, Connections};
 use mood::lock::lock;
-use mood::metrics::Metrics;
+use mood::mood::service::Service;
+use mood::observability::logging;
+use mood::observability::metrics::Metrics;
 use mood::os;
-use mood::routes::App;
-use mood::server::{self, Server};
-use mood::service::Service;
 use mood::store::{Store, memory::MemoryStore, redis::RedisStore};
-use mood::worker::Worker;
-use mood::{build, command, faults, logging};
+use mood::{build_info as build, cli as command};
 use std::io;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};

@@ -2,7 +2,7 @@
 
 mod support;
 
-use ::mood::mood::CATALOGUE;
+use mood::mood::catalogue::CATALOGUE;
 use std::collections::HashSet;
 use std::process::Command;
 use support::{Mood, Redis};

@@ -3,7 +3,7 @@
 mod support;
 
 use chrono::Utc;
-use mood::metrics::Metrics;
+use mood::observability::metrics::Metrics;
 use mood::store::redis::RedisStore;
 use mood::store::{Store, StoredValue};
 use rstest::rstest;

@@ -1,13 +1,13 @@
-//! src/zones.txt compared with the tzdata of this machine, as Python's zoneinfo reads it.
+//! src/mood/zones.txt compared with the tzdata of this machine, as Python's zoneinfo reads it.
 
 use chrono::{DateTime, Utc};
-use mood::day::Day;
-use mood::zone::Zone;
+use mood::mood::day::Day;
+use mood::mood::zone::Zone;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::process::Command;
 
-/// The tzdata that src/zones.txt was printed from.
+/// The tzdata that src/mood/zones.txt was printed from.
 const TABLE_VERSION: &str = "2026f";
 const TEN_YEARS: i64 = 3652 * 86_400;
 
@@ -130,7 +130,7 @@ fn assert_none(differences: &[String], tzdata: &str) {
     assert!(
         differences.is_empty(),
         "tzdata {tzdata} and the table of {TABLE_VERSION} differ. If tzdata is newer, print the table again \
-         (python3 tests/support/zones.py table > src/zones.txt) and set TABLE_VERSION.\n{}",
+         (python3 tests/support/zones.py table > src/mood/zones.txt) and set TABLE_VERSION.\n{}",
         differences.join("\n")
     );
 }
@@ -140,7 +140,7 @@ fn every_name_has_the_midnights_of_tzdata_for_ten_years() {
     let tzdata = zones_py(&["version"]);
     let start = Utc::now().timestamp();
     let end = start + TEN_YEARS;
-    let rules = rules(include_str!("../src/zones.txt"));
+    let rules = rules(include_str!("../src/mood/zones.txt"));
     let mut own_by_rule = BTreeMap::new();
     let mut differences = Vec::new();
     for (names, expected) in expected_midnights(start, end) {
@@ -167,7 +167,7 @@ fn every_rule_is_that_of_the_tzdata_that_the_table_was_printed_from() {
     if tzdata != TABLE_VERSION {
         return;
     }
-    let own = rules(include_str!("../src/zones.txt"));
+    let own = rules(include_str!("../src/mood/zones.txt"));
     let expected = rules(&zones_py(&["table"]));
     // Some distributions keep the names of the file `backward` in a package of their own.
     let has_all_names = expected.contains_key("US/Pacific");

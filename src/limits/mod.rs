@@ -12,7 +12,7 @@ mod table;
 pub use table::{CLOSE_REASONS, Connections, MOST_SOCKETS, SWEEP_INTERVAL, Standing, end};
 
 use crate::config::Limits;
-use crate::metrics::Metrics;
+use crate::observability::metrics::Metrics;
 use crate::os;
 use std::net::TcpListener;
 use std::os::fd::AsRawFd;

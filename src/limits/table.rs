@@ -2,7 +2,7 @@
 
 use crate::config::Limits;
 use crate::lock::lock;
-use crate::metrics::Metrics;
+use crate::observability::metrics::Metrics;
 use socket2::SockRef;
 use std::mem;
 use std::net::{Shutdown, SocketAddr, TcpStream};

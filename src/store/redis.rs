@@ -7,7 +7,7 @@
 
 use super::{Change, Store, StoreError, StoredValue};
 use crate::lock::lock;
-use crate::metrics::Metrics;
+use crate::observability::metrics::Metrics;
 use chrono::{DateTime, Utc};
 use r2d2::{ManageConnection, Pool, PooledConnection};
 use redis::{Client, Cmd, ConnectionAddr, Parser, RedisError, RedisResult, Value, cmd};

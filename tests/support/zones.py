@@ -1,6 +1,6 @@
-"""Reads the machine's tzdata for src/zones.txt and for tests/zones.rs.
+"""Reads the machine's tzdata for src/mood/zones.txt and for tests/zones.rs.
 
-    python3 tests/support/zones.py table                  prints src/zones.txt
+    python3 tests/support/zones.py table                  prints src/mood/zones.txt
     python3 tests/support/zones.py midnights FROM UNTIL   prints the start of each local day, per name
     python3 tests/support/zones.py version                prints the release, such as 2026f
 """

@@ -1,7 +1,8 @@
 //! One line for each request: what was asked, what was answered, for whom. Pure.
 
-use crate::routes::{Method, Reply, Request, Route};
-use crate::{json, logging};
+use crate::http::routes::{Method, Reply, Request, Route};
+use crate::json;
+use crate::observability::logging;
 use chrono::{DateTime, Utc};
 use log::Level;
 use std::io::Write;

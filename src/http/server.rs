@@ -1,9 +1,9 @@
 //! tiny_http: the listener, the workers that answer its requests, and their end.
 
+use crate::http::routes::App;
+use crate::http::worker::{BATCH, Worker};
 use crate::limits::Connections;
 use crate::os;
-use crate::routes::App;
-use crate::worker::{BATCH, Worker};
 use socket2::SockRef;
 use std::io;
 use std::net::{SocketAddr, TcpListener};

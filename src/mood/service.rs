@@ -1,13 +1,13 @@
 //! The mood of today: clock, store and catalogue brought together; what a hit, a miss, a bypass and a refresh mean.
 
-use crate::day::Day;
-use crate::entry::Entry;
-use crate::hash::fnv1a;
 use crate::lock::lock;
-use crate::metrics::Metrics;
-use crate::mood::Mood;
+use crate::mood::catalogue::Mood;
+use crate::mood::day::Day;
+use crate::mood::entry::Entry;
+use crate::mood::hash::fnv1a;
+use crate::mood::zone::Zone;
+use crate::observability::metrics::Metrics;
 use crate::store::{Store, StoreError, StoredValue};
-use crate::zone::Zone;
 use chrono::{DateTime, Utc};
 use std::sync::{Arc, Mutex};
 
@@ -139,7 +139,7 @@ impl Service {
         }
         let (bytes, cache) = match self.read_gif(mood) {
             Ok(answer) => answer,
-            Err(_) => (crate::gif::animated(mood), Cache::Bypass),
+            Err(_) => (crate::mood::gif::animated(mood), Cache::Bypass),
         };
         (self.keep_gif(key, bytes), cache)
     }
@@ -147,7 +147,7 @@ impl Service {
     /// The bytes of a mood's still GIF, drawn once per replica: one frame is not worth a key in the store.
     pub fn still_gif(&self, mood: &'static Mood) -> Arc<[u8]> {
         let key = (mood.gif_version, true);
-        self.kept_gif(key).unwrap_or_else(|| self.keep_gif(key, crate::gif::still(mood)))
+        self.kept_gif(key).unwrap_or_else(|| self.keep_gif(key, crate::mood::gif::still(mood)))
     }
 
     fn kept_gif(&self, key: GifKey) -> Option<Arc<[u8]>> {
@@ -172,12 +172,12 @@ impl Service {
             Some(found) if is_ours(&found) => Ok((found.bytes, Cache::Hit)),
             Some(_) => {
                 self.report_foreign(&key, "it is not this GIF, or would never expire");
-                let bytes = crate::gif::animated(mood);
+                let bytes = crate::mood::gif::animated(mood);
                 self.store.update(&key, day.ends_at, &mut |_| Some(bytes.clone()))?;
                 Ok((bytes, Cache::Miss))
             }
             None => {
-                let bytes = crate::gif::animated(mood);
+                let bytes = crate::mood::gif::animated(mood);
                 self.store.put_if_absent(&key, &bytes, day.ends_at)?;
                 Ok((bytes, Cache::Miss))
             }

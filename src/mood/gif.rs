@@ -3,7 +3,7 @@
 //! A picture is a pattern (`Motif`) with a face on it. Each pixel of each frame is asked for its colour; nothing is
 //! kept between frames. All motion has the period of one loop, so the animation has no seam.
 
-use crate::mood::{Mood, Motif, Palette};
+use crate::mood::catalogue::{Mood, Motif, Palette};
 use gif::{DisposalMethod, Encoder, Frame, Repeat};
 use std::borrow::Cow;
 
@@ -369,8 +369,8 @@ fn rain(at: Point, phase: i32, seed: i32) -> u8 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::hash::fnv1a;
-    use crate::mood::CATALOGUE;
+    use crate::mood::catalogue::CATALOGUE;
+    use crate::mood::hash::fnv1a;
     use std::collections::HashSet;
 
     #[test]

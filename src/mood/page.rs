@@ -1,8 +1,8 @@
 //! Mood → HTML: one document that needs nothing else but its GIF. Pure.
 
-use crate::entry::Entry;
-use crate::mood::Motif;
-use crate::service::Cache;
+use crate::mood::catalogue::Motif;
+use crate::mood::entry::Entry;
+use crate::mood::service::Cache;
 
 const TEMPLATE: &str = include_str!("page.html");
 

@@ -47,7 +47,7 @@ fn at_second(timestamp: i64) -> DateTime<Utc> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::zone::Zone;
+    use crate::mood::zone::Zone;
     use chrono::Duration;
     use proptest::prelude::*;
 

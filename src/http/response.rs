@@ -1,7 +1,7 @@
 //! `Reply` → the bytes of an HTTP response. Pure.
 
-use crate::head::{Connection, Head};
-use crate::routes::{Body, Method, Reply};
+use crate::http::head::{Connection, Head};
+use crate::http::routes::{Body, Method, Reply};
 use chrono::{DateTime, Utc};
 use std::io::Write;
 
@@ -90,7 +90,7 @@ fn reason(status: u16) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::routes::Reply;
+    use crate::http::routes::Reply;
     use std::collections::HashSet;
 
     fn status_line(status: u16) -> String {

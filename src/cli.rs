@@ -1,6 +1,6 @@
 //! The command line: `mood`, `mood healthcheck`, `--help`, `--version`. Everything else is set by environment.
 
-use crate::build;
+use crate::build_info as build;
 use crate::config::{self, VARIABLES};
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};

@@ -1,11 +1,12 @@
 //! Request → `Reply`: the route table and content negotiation. No I/O of its own.
 
-use crate::entry::Entry;
-use crate::faults::{Faults, Wanted};
-use crate::head::List;
-use crate::metrics::{self, Metrics};
-use crate::service::{Cache, Service};
-use crate::{build, json, mood, page};
+use crate::http::faults::{Faults, Wanted};
+use crate::http::head::List;
+use crate::mood::entry::Entry;
+use crate::mood::service::{Cache, Service};
+use crate::mood::{catalogue as mood, page};
+use crate::observability::metrics::{self, Metrics};
+use crate::{build_info as build, json};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 

@@ -1,6 +1,6 @@
 //! The day's mood as it is stored and answered: one JSON text, the same bytes for everybody. Pure.
 
-use crate::mood::{self, Mood};
+use crate::mood::catalogue::{self as mood, Mood};
 use chrono::NaiveDate;
 use serde::Deserialize;
 

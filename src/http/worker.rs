@@ -1,13 +1,13 @@
 //! A worker: takes requests in batches, has each answered, sends the answers, and ends connections that misbehave.
 
-use crate::access_log::{self, Exchange};
-use crate::head::{self, Head};
+use crate::http::head::{self, Head};
+use crate::http::response::{self, Context, HttpDate};
+use crate::http::routes::{App, BatchRead, Method, Reply, Request, Route};
 use crate::limits::flood::Flood;
 use crate::limits::{self, Connections, Standing};
-use crate::logging;
-use crate::metrics::RequestSeries;
-use crate::response::{self, Context, HttpDate};
-use crate::routes::{App, BatchRead, Method, Reply, Request, Route};
+use crate::observability::access_log::{self, Exchange};
+use crate::observability::logging;
+use crate::observability::metrics::RequestSeries;
 use chrono::Utc;
 use std::io::{self, Write};
 use std::net::{Shutdown, SocketAddr};

@@ -2,7 +2,7 @@
 
 use crate::limits::CLOSE_REASONS;
 use crate::lock::lock;
-use crate::process;
+use crate::observability::process;
 use chrono::Utc;
 use prometheus::{
     Encoder, Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
@@ -71,7 +71,7 @@ impl Metrics {
             registry,
         };
         let build = gauges(&metrics.registry, "mood_build_info", "The running build; always 1.", &["version", "commit"]);
-        build.with_label_values(&[crate::build::VERSION, crate::build::COMMIT]).set(1);
+        build.with_label_values(&[crate::build_info::VERSION, crate::build_info::COMMIT]).set(1);
         let start = gauges(&metrics.registry, "mood_start_time_seconds", "When the replica on this host started, in Unix time. Prometheus knows replicas by address; this names the host.", &["host"]);
         start.with_label_values(&[host]).set(Utc::now().timestamp());
         // A rate over a series that appears with its first event misses that event: these start at zero.

@@ -1,0 +1,6 @@
+//! Metrics and logs.
+
+pub mod access_log;
+pub mod logging;
+pub mod metrics;
+pub mod process;
