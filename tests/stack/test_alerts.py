@@ -6,9 +6,9 @@ import re
 import sys
 import tempfile
 import time
-import unittest
 from pathlib import Path
 
+import pytest
 import yaml
 from grafana_foundation_sdk.models.alerting import Query, Rule
 
@@ -18,6 +18,15 @@ from stack import (
 
 sys.path.insert(0, str(ROOT / "tests"))
 import alert_ends
+
+
+# Grafana's copy of the core set.
+GRAFANA = yaml.safe_load((ROOT / "grafana/provisioning/alerting/mood.yaml").read_text())
+GRAFANA_RULES = GRAFANA["groups"][0]["rules"]
+ALERTS = {
+    rule["alert"]: rule
+    for group in yaml.safe_load((ROOT / "prometheus/alerts.yml").read_text())["groups"] for rule in group["rules"] if "alert" in rule
+}
 
 
 def firing():
@@ -39,271 +48,288 @@ def told(since=0):
     return [alert for alert in alerts if alert["status"] == "firing" and alert["at"] > since]
 
 
-class Written(unittest.TestCase):
-    def test_every_alert_has_its_paragraph_and_both_test_cases(self):
-        text = (ROOT / "prometheus/alerts.yml").read_text()
-        runbook = (ROOT / "docs/runbook.md").read_text()
-        cases = (ROOT / "tests/alerts.yml").read_text()
-        names = re.findall(r"- alert: (\w+)", text)
-        self.assertGreater(len(names), 20)
-        for name in names:
-            self.assertIn(f"\n### {name}\n", runbook)
-            self.assertIn(f"runbook_url: '{{{{ $externalLabels.runbook }}}}#{name.lower()}'\n", text)
-            if name != "DeadMansSwitch":
-                self.assertIn(f"- name: {name} fires\n", cases)
-                self.assertIn(f"- name: {name} is silent\n", cases)
-        for field in ("severity: ", "summary: ", "description: ", "runbook_url: "):
-            self.assertEqual(text.count(field), len(names), field)
-        # And its fault, which ends.
-        ending = set().union(*(alerts for alerts, _ in alert_ends.FAULTS.values()))
-        self.assertEqual(sorted(ending | alert_ends.EVENTS), sorted(names))
-
-    def test_what_probes_ask_is_the_same_everywhere(self):
-        probes = r"health|livez|readyz|metrics|version"
-        self.assertIn(rf'"~^/({probes})$" probe;', (ROOT / "nginx.conf").read_text())
-        left_out = "|".join("/" + probe for probe in probes.split("|"))
-        for name in ("prometheus/alerts.yml", "grafana/dashboards/mood-app-nginx-redis.json"):
-            found = set(re.findall(r'path!~\\?"([^"\\]*)', (ROOT / name).read_text()))
-            self.assertEqual(found, {left_out}, name)
-        for probe in left_out.split("|"):
-            self.assertIn(f"`{probe}`", (ROOT / "docs/service-level.md").read_text())
+def test_every_alert_has_its_paragraph_and_both_test_cases():
+    text = (ROOT / "prometheus/alerts.yml").read_text()
+    runbook = (ROOT / "docs/runbook.md").read_text()
+    cases = (ROOT / "tests/alerts.yml").read_text()
+    names = re.findall(r"- alert: (\w+)", text)
+    assert len(names) > 20
+    for name in names:
+        assert f"\n### {name}\n" in runbook
+        assert f"runbook_url: '{{{{ $externalLabels.runbook }}}}#{name.lower()}'\n" in text
+        if name != "DeadMansSwitch":
+            assert f"- name: {name} fires\n" in cases
+            assert f"- name: {name} is silent\n" in cases
+    for field in ("severity: ", "summary: ", "description: ", "runbook_url: "):
+        assert text.count(field) == len(names), field
+    # And its fault, which ends.
+    ending = set().union(*(alerts for alerts, _ in alert_ends.FAULTS.values()))
+    assert sorted(ending | alert_ends.EVENTS) == sorted(names)
 
 
-class Provisioned(unittest.TestCase):
-    """Grafana's copy of the core set."""
-
-    def setUp(self):
-        ours = yaml.safe_load((ROOT / "prometheus/alerts.yml").read_text())["groups"]
-        self.alerts = {rule["alert"]: rule for group in ours for rule in group["rules"] if "alert" in rule}
-        self.grafana = yaml.safe_load((ROOT / "grafana/provisioning/alerting/mood.yaml").read_text())
-        self.rules = self.grafana["groups"][0]["rules"]
-
-    def test_its_expressions_and_severities_are_those_of_alerts_yml(self):
-        for rule in self.rules:
-            ours = self.alerts[rule["title"]]
-            self.assertEqual(rule["data"][0]["model"]["expr"], ours["expr"], rule["title"])
-            self.assertEqual(rule["labels"], ours["labels"])
-            self.assertEqual(rule["for"], ours.get("for", "0s"))
-            self.assertEqual(rule.get("keepFiringFor"), ours.get("keep_firing_for"))
-            self.assertEqual(rule["annotations"]["runbook_url"], f"docs/runbook.md#{rule['title'].lower()}")
-
-    def test_each_links_to_its_panel(self):
-        """By annotations: Grafana 12.2 takes these over, and drops the fields dashboardUid and panelId."""
-        dashboard = json.loads((ROOT / "grafana/dashboards/mood-app-nginx-redis.json").read_text())
-        panels = {str(panel["id"]) for panel in dashboard["panels"] if panel["type"] != "row"}
-        for rule in self.rules:
-            annotations = rule["annotations"]
-            if rule["title"] == "DeadMansSwitch":
-                # It always fires: a panel would always show it.
-                self.assertNotIn("__panelId__", annotations)
-                continue
-            self.assertEqual(annotations["__dashboardUid__"], dashboard["uid"])
-            self.assertIn(annotations["__panelId__"], panels)
-
-    def test_the_runbook_s_address_is_set_in_one_place(self):
-        """With the entry point as compose.yaml has it, and a script in place of Grafana's own that shows the result."""
-        service = yaml.safe_load((ROOT / "compose.yaml").read_text())["services"]["grafana"]
-        shell, option, line = service["entrypoint"]
-        with tempfile.TemporaryDirectory() as folder:
-            run = Path(folder) / "run.sh"
-            run.write_text('#!/bin/sh\ncat "$GF_PATHS_PROVISIONING/alerting/mood.yaml"\n')
-            run.chmod(0o755)
-            written = yaml.safe_load(docker(
-                "run", "--rm", "-v", f"{ROOT}/grafana/provisioning:/etc/grafana/provisioning:ro", "-v", f"{run}:/run.sh:ro",
-                "--read-only", "--tmpfs", "/tmp", "--user", "472:0", "-e", "RUNBOOK_URL=https://example.org/runbook",
-                "-e", "GF_PATHS_PROVISIONING=" + service["environment"]["GF_PATHS_PROVISIONING"],
-                "--entrypoint", shell, SETTINGS["NGINX_IMAGE"], option, line.replace("$$", "$")))
-        for rule in written["groups"][0]["rules"]:
-            self.assertEqual(rule["annotations"]["runbook_url"], f"https://example.org/runbook#{rule['title'].lower()}")
-
-    def test_it_names_a_contact_point_and_a_datasource_that_exist(self):
-        points = {point["name"] for point in self.grafana["contactPoints"]}
-        self.assertIn(self.grafana["policies"][0]["receiver"], points)
-        source = yaml.safe_load((ROOT / "grafana/provisioning/datasources/prometheus.yaml").read_text())
-        self.assertEqual(source["datasources"][0]["uid"], "prometheus")
-        for rule in self.rules:
-            self.assertEqual([data["datasourceUid"] for data in rule["data"]], ["prometheus", "__expr__"])
-
-    def test_every_dollar_is_one_that_grafana_understands(self):
-        """Seen in Grafana 12.2: a doubled one is kept as it stands, and not one rule evaluated."""
-        self.assertNotIn("$$", (ROOT / "grafana/provisioning/alerting/mood.yaml").read_text())
-        labels = {"host": "3f2a", "instance": "a:5000", "job": "app", "alertname": "A"}
-        for rule in self.rules:
-            query, condition = rule["data"]
-            # What Grafana's math knows: a function of the result of another query of this rule.
-            self.assertRegex(condition["model"]["expression"], r"^is_number\(\$" + query["refId"] + r"\)$")
-            for text in rule["annotations"].values():
-                for template in re.findall(r"\{\{(.*?)\}\}", text):
-                    known = re.fullmatch(r" \$(labels\.(\w+)|values\.A\.Value)( \| humanize\w*)? ", template)
-                    self.assertTrue(known, template)
-                    self.assertIn(known[2], {None, *labels})
-                rendered = re.sub(r"\{\{ \$labels\.(\w+) \}\}", lambda label: labels[label[1]], text)
-                rendered = re.sub(r"\{\{ \$values\.A\.Value( \| \w+)? \}\}", "1", rendered)
-                # What is left is shown as it stands.
-                self.assertNotRegex(rendered, r"[${}]")
-
-    def test_no_field_is_unknown_to_grafana_s_schema(self):
-        known = set(vars(Rule()))
-        names = {"for": "for_val", "noDataState": "no_data_state", "execErrState": "exec_err_state",
-                 "keepFiringFor": "keep_firing_for"}
-        # Grafana 11.6 does not know that one, and leaves it out.
-        known.add("keep_firing_for")
-        for rule in self.rules:
-            for field in rule:
-                self.assertIn(names.get(field, field), known)
-            for data in rule["data"]:
-                self.assertLessEqual({"refId", "datasourceUid", "model"}, set(data))
-                back = Query.from_json(data)
-                self.assertEqual((back.ref_id, back.datasource_uid), (data["refId"], data["datasourceUid"]))
-
-    def test_prometheus_understands_every_expression(self):
-        for rule in self.rules:
-            query(rule["data"][0]["model"]["expr"])
+def test_what_probes_ask_is_the_same_everywhere():
+    probes = r"health|livez|readyz|metrics|version"
+    assert rf'"~^/({probes})$" probe;' in (ROOT / "nginx.conf").read_text()
+    left_out = "|".join("/" + probe for probe in probes.split("|"))
+    for name in ("prometheus/alerts.yml", "grafana/dashboards/mood-app-nginx-redis.json"):
+        found = set(re.findall(r'path!~\\?"([^"\\]*)', (ROOT / name).read_text()))
+        assert found == {left_out}, name
+    for probe in left_out.split("|"):
+        assert f"`{probe}`" in (ROOT / "docs/service-level.md").read_text()
 
 
-class Live(unittest.TestCase):
-    def test_every_rule_is_evaluated_without_an_error(self):
-        wait_for("the rules are loaded", rules)
-        wait_for("every rule was evaluated", lambda: all(rule["health"] == "ok" for rule in rules()), 60)
-        for rule in rules():
-            self.assertEqual(rule.get("lastError", ""), "", rule["name"])
-
-    def test_every_recorded_indicator_has_data(self):
-        for _ in range(30):
-            fetch("/mood")
-        for window in ("5m", "30m", "1h", "6h", "3d"):
-            for name in ("mood:requests:rate", "mood:errors:ratio_rate", "mood:slow:ratio_rate"):
-                wait_for(name + window, lambda name=name, window=window: query(name + window), 60)
-        self.assertTrue(wait_for("the expected number", lambda: query("mood:replicas:expected")))
-
-    def test_the_dead_man_s_switch_is_on(self):
-        wait_for("the switch", lambda: "DeadMansSwitch" in firing())
-
-    def test_scaling_down_fires_nothing(self):
-        script("scale.sh", "3")
-        time.sleep(10)
-        before = firing()
-        script("scale.sh", "1")
-        for _ in range(20):
-            self.assertEqual(firing() - before, set())
-            time.sleep(2)
-
-    def test_a_webhook_cannot_forge_a_line(self):
-        """Asked as Grafana does, from its network."""
-        url = "http://nginx:8081/alerts"
-        alert = {"status": "firing", "labels": {"alertname": 'A"}\n{"msg":"forged"}'}}
-        nginx = containers("nginx")[0]["Id"]
-        for body, accepted in ((json.dumps({"alerts": [alert]}), True), ("nonsense", False), ("{}", False)):
-            result = helper(f"{PROJECT}_observability", "wget", "-q", "-O", "-", "--post-data", body, url)
-            self.assertEqual(result.returncode == 0, accepted, body)
-        self.assertIn(alert["labels"]["alertname"], {alert["alertname"] for alert in told()})
-        self.assertNotIn('\n{"msg":"forged"}', docker("logs", nginx))
-
-    def test_answers_are_counted_by_status(self):
-        def total(status):
-            result = query(f'nginx_responses_total{{client="user",status="{status}"}}')
-            return float(result[0]["value"][1]) if result else -1
-
-        wait_for("the counter", lambda: total(429) >= 0)
-        before = total(429)
-        limited = sum(fetch("/refresh", "POST")[0] == 429 for _ in range(20))
-        self.assertGreater(limited, 0)
-        wait_for("each 429 is counted", lambda: total(429) == before + limited, 20)
+def test_its_expressions_and_severities_are_those_of_alerts_yml():
+    for rule in GRAFANA_RULES:
+        ours = ALERTS[rule["title"]]
+        assert rule["data"][0]["model"]["expr"] == ours["expr"], rule["title"]
+        assert rule["labels"] == ours["labels"]
+        assert rule["for"] == ours.get("for", "0s")
+        assert rule.get("keepFiringFor") == ours.get("keep_firing_for")
+        assert rule["annotations"]["runbook_url"] == f"docs/runbook.md#{rule['title'].lower()}"
 
 
-class Told(unittest.TestCase):
-    """By Alertmanager, as its profile stands, into Nginx's log: pages within 30 s of the fault, and none after its end."""
+def test_each_links_to_its_panel():
+    """By annotations: Grafana 12.2 takes these over, and drops the fields dashboardUid and panelId."""
+    dashboard = json.loads((ROOT / "grafana/dashboards/mood-app-nginx-redis.json").read_text())
+    panels = {str(panel["id"]) for panel in dashboard["panels"] if panel["type"] != "row"}
+    for rule in GRAFANA_RULES:
+        annotations = rule["annotations"]
+        if rule["title"] == "DeadMansSwitch":
+            # It always fires: a panel would always show it.
+            assert "__panelId__" not in annotations
+            continue
+        assert annotations["__dashboardUid__"] == dashboard["uid"]
+        assert annotations["__panelId__"] in panels
 
-    @staticmethod
-    def wrong():
-        """What fires, but for what is told when a restart has happened, or all the time, and for latency: these machines
-        are shared, and one slow answer in a thousand is a ticket."""
-        apart = {"RedisRestarted", "MonitoringRestarted", "DeadMansSwitch"}
-        return {name for name in firing() if name not in apart and not name.startswith("Latency")}
 
-    def clear(self):
-        """Budgets are told of for minutes more."""
-        return not {name for name in self.wrong() if "Burn" not in name}
+def test_the_runbook_s_address_is_set_in_one_place():
+    """With the entry point as compose.yaml has it, and a script in place of Grafana's own that shows the result."""
+    service = yaml.safe_load((ROOT / "compose.yaml").read_text())["services"]["grafana"]
+    shell, option, line = service["entrypoint"]
+    with tempfile.TemporaryDirectory() as folder:
+        run = Path(folder) / "run.sh"
+        run.write_text('#!/bin/sh\ncat "$GF_PATHS_PROVISIONING/alerting/mood.yaml"\n')
+        run.chmod(0o755)
+        written = yaml.safe_load(docker(
+            "run", "--rm", "-v", f"{ROOT}/grafana/provisioning:/etc/grafana/provisioning:ro", "-v", f"{run}:/run.sh:ro",
+            "--read-only", "--tmpfs", "/tmp", "--user", "472:0", "-e", "RUNBOOK_URL=https://example.org/runbook",
+            "-e", "GF_PATHS_PROVISIONING=" + service["environment"]["GF_PATHS_PROVISIONING"],
+            "--entrypoint", shell, SETTINGS["NGINX_IMAGE"], option, line.replace("$$", "$")))
+    for rule in written["groups"][0]["rules"]:
+        assert rule["annotations"]["runbook_url"] == f"https://example.org/runbook#{rule['title'].lower()}"
 
-    @classmethod
-    def setUpClass(cls):
-        compose("--profile", "alertmanager", "up", "-d", "--no-deps", "alertmanager")
-        cls.addClassCleanup(compose, "rm", "-s", "-f", "alertmanager")
-        wait_for("the dead man's switch is told", lambda: "DeadMansSwitch" in {alert["alertname"] for alert in told()}, 90)
 
-    def setUp(self):
-        wait_for("all is clear", self.clear, 180)
+def test_it_names_a_contact_point_and_a_datasource_that_exist():
+    points = {point["name"] for point in GRAFANA["contactPoints"]}
+    assert GRAFANA["policies"][0]["receiver"] in points
+    source = yaml.safe_load((ROOT / "grafana/provisioning/datasources/prometheus.yaml").read_text())
+    assert source["datasources"][0]["uid"] == "prometheus"
+    for rule in GRAFANA_RULES:
+        assert [data["datasourceUid"] for data in rule["data"]] == ["prometheus", "__expr__"]
 
-    def assert_told_in_time(self, name, began):
-        def found():
-            return [alert for alert in told(began) if alert["alertname"] == name]
 
-        took = wait_for(f"{name} is told", found, 60)[0]["at"] - began
-        print(f"{name} is told {took:.0f} s after its fault")
-        self.assertLess(took, 30, name)
+def test_every_dollar_is_one_that_grafana_understands():
+    """Seen in Grafana 12.2: a doubled one is kept as it stands, and not one rule evaluated."""
+    assert "$$" not in (ROOT / "grafana/provisioning/alerting/mood.yaml").read_text()
+    labels = {"host": "3f2a", "instance": "a:5000", "job": "app", "alertname": "A"}
+    for rule in GRAFANA_RULES:
+        query, condition = rule["data"]
+        # What Grafana's math knows: a function of the result of another query of this rule.
+        assert re.search(r"^is_number\(\$" + query["refId"] + r"\)$", condition["model"]["expression"])
+        for text in rule["annotations"].values():
+            for template in re.findall(r"\{\{(.*?)\}\}", text):
+                known = re.fullmatch(r" \$(labels\.(\w+)|values\.A\.Value)( \| humanize\w*)? ", template)
+                assert known, template
+                assert known[2] in {None, *labels}
+            rendered = re.sub(r"\{\{ \$labels\.(\w+) \}\}", lambda label: labels[label[1]], text)
+            rendered = re.sub(r"\{\{ \$values\.A\.Value( \| \w+)? \}\}", "1", rendered)
+            # What is left is shown as it stands.
+            assert not re.search(r"[${}]", rendered)
 
-    def assert_nothing_begins_after(self, ended):
-        """But for what Prometheus had not looked at yet."""
-        before = self.wrong()
-        while time.time() < ended + 100:
-            if time.time() > ended + 10:
-                self.assertEqual(self.wrong() - before, set())
-            else:
-                before |= self.wrong()
-            time.sleep(2)
-        # With the seconds that Alertmanager waits for what comes with it.
-        late = {alert["alertname"] for alert in told(ended + 12) if "Latency" not in alert["alertname"]}
-        self.assertEqual(late - {"RedisRestarted", "MonitoringRestarted", "DeadMansSwitch"}, set())
-        wait_for("all is clear", self.clear, 60)
 
-    def test_redis_is_lost_and_comes_back(self):
-        redis = containers("redis")[0]["Id"]
-        failures = 'sum(nginx_responses_total{client="user",status=~"5.."})'
-        before = query(failures)[0]["value"][1]
-        with Load(rate=30, clients=4) as load:
-            began = time.time()
-            docker("stop", "-t", "0", redis)
-            try:
-                self.assert_told_in_time("RedisDown", began)
-                wait_for("RunningOnBypass fires", lambda: "RunningOnBypass" in firing(), 60)
-                self.assertNotIn("RunningOnBypass", {alert["alertname"] for alert in told(began)})
-                # An uptime checker is told the truth, and no user had a failure.
-                self.assertEqual({fetch("/health")[0] for _ in range(60)}, {503})
-                time.sleep(10)
-                self.assertEqual(query(failures)[0]["value"][1], before)
-            finally:
-                docker("start", redis)
-            wait_for("moods are cached", lambda: fetch("/mood")[1]["X-Cache"] == "HIT")
-            self.assert_nothing_begins_after(time.time())
-        self.assertEqual(load.failures, [])
+def test_no_field_is_unknown_to_grafana_s_schema():
+    known = set(vars(Rule()))
+    names = {"for": "for_val", "noDataState": "no_data_state", "execErrState": "exec_err_state",
+             "keepFiringFor": "keep_firing_for"}
+    # Grafana 11.6 does not know that one, and leaves it out.
+    known.add("keep_firing_for")
+    for rule in GRAFANA_RULES:
+        for field in rule:
+            assert names.get(field, field) in known
+        for data in rule["data"]:
+            assert {"refId", "datasourceUid", "model"} <= set(data)
+            back = Query.from_json(data)
+            assert (back.ref_id, back.datasource_uid) == (data["refId"], data["datasourceUid"])
 
-    def test_all_replicas_are_lost_and_come_back(self):
-        replicas = [container["Id"] for container in containers("app")]
-        with Load(rate=30, clients=8) as load:
-            began = time.time()
-            docker("kill", *replicas)
-            try:
-                self.assert_told_in_time("NoReplica", began)
-                wait_for("ErrorRatioHigh and ReplicasFewerThanExpected fire",
-                         lambda: {"ErrorRatioHigh", "ReplicasFewerThanExpected"} <= firing(), 30)
-                self.assertEqual({fetch("/mood")[0] for _ in range(20)}, {502})
-                wait_for("each 502 is a failure", lambda: query("mood:errors:ratio_rate15s > 0.9"), 30)
-            finally:
-                docker("start", *replicas)
-            wait_for("moods are answered", lambda: fetch("/mood")[0] == 200)
-            self.assert_nothing_begins_after(time.time())
-        self.assertEqual(set(load.failures), {"status 502"})
 
-    def test_nginx_s_exporter_is_lost_and_comes_back(self):
-        exporter = containers("nginx-exporter")[0]["Id"]
+@pytest.mark.usefixtures("stack")
+def test_prometheus_understands_every_expression():
+    for rule in GRAFANA_RULES:
+        query(rule["data"][0]["model"]["expr"])
+
+
+@pytest.mark.usefixtures("stack")
+def test_every_rule_is_evaluated_without_an_error():
+    wait_for("the rules are loaded", rules)
+    wait_for("every rule was evaluated", lambda: all(rule["health"] == "ok" for rule in rules()), 60)
+    for rule in rules():
+        assert rule.get("lastError", "") == "", rule["name"]
+
+
+@pytest.mark.usefixtures("stack")
+def test_every_recorded_indicator_has_data():
+    for _ in range(30):
+        fetch("/mood")
+    for window in ("5m", "30m", "1h", "6h", "3d"):
+        for name in ("mood:requests:rate", "mood:errors:ratio_rate", "mood:slow:ratio_rate"):
+            wait_for(name + window, lambda name=name, window=window: query(name + window), 60)
+    assert wait_for("the expected number", lambda: query("mood:replicas:expected"))
+
+
+@pytest.mark.usefixtures("stack")
+def test_the_dead_man_s_switch_is_on():
+    wait_for("the switch", lambda: "DeadMansSwitch" in firing())
+
+
+@pytest.mark.usefixtures("stack")
+def test_scaling_down_fires_nothing():
+    script("scale.sh", "3")
+    time.sleep(10)
+    before = firing()
+    script("scale.sh", "1")
+    for _ in range(20):
+        assert firing() - before == set()
+        time.sleep(2)
+
+
+@pytest.mark.usefixtures("stack")
+def test_a_webhook_cannot_forge_a_line():
+    """Asked as Grafana does, from its network."""
+    url = "http://nginx:8081/alerts"
+    alert = {"status": "firing", "labels": {"alertname": 'A"}\n{"msg":"forged"}'}}
+    nginx = containers("nginx")[0]["Id"]
+    for body, accepted in ((json.dumps({"alerts": [alert]}), True), ("nonsense", False), ("{}", False)):
+        result = helper(f"{PROJECT}_observability", "wget", "-q", "-O", "-", "--post-data", body, url)
+        assert (result.returncode == 0) == accepted, body
+    assert alert["labels"]["alertname"] in {alert["alertname"] for alert in told()}
+    assert '\n{"msg":"forged"}' not in docker("logs", nginx)
+
+
+@pytest.mark.usefixtures("stack")
+def test_answers_are_counted_by_status():
+    def total(status):
+        result = query(f'nginx_responses_total{{client="user",status="{status}"}}')
+        return float(result[0]["value"][1]) if result else -1
+
+    wait_for("the counter", lambda: total(429) >= 0)
+    before = total(429)
+    limited = sum(fetch("/refresh", "POST")[0] == 429 for _ in range(20))
+    assert limited > 0
+    wait_for("each 429 is counted", lambda: total(429) == before + limited, 20)
+
+
+def wrong():
+    """What fires, but for what is told when a restart has happened, or all the time, and for latency: these machines
+    are shared, and one slow answer in a thousand is a ticket."""
+    apart = {"RedisRestarted", "MonitoringRestarted", "DeadMansSwitch"}
+    return {name for name in firing() if name not in apart and not name.startswith("Latency")}
+
+
+def clear():
+    """Budgets are told of for minutes more."""
+    return not {name for name in wrong() if "Burn" not in name}
+
+
+@pytest.fixture(scope="module")
+def alertmanager(started_stack):
+    """Alertmanager, as its profile stands: pages reach Nginx's log within 30 s of the fault, and none after its end."""
+    compose("--profile", "alertmanager", "up", "-d", "--no-deps", "alertmanager")
+    wait_for("the dead man's switch is told", lambda: "DeadMansSwitch" in {alert["alertname"] for alert in told()}, 90)
+    yield
+    compose("rm", "-s", "-f", "alertmanager")
+
+
+@pytest.fixture
+def all_clear(alertmanager):
+    wait_for("all is clear", clear, 180)
+
+
+def assert_told_in_time(name, began):
+    def found():
+        return [alert for alert in told(began) if alert["alertname"] == name]
+
+    took = wait_for(f"{name} is told", found, 60)[0]["at"] - began
+    print(f"{name} is told {took:.0f} s after its fault")
+    assert took < 30, name
+
+
+def assert_nothing_begins_after(ended):
+    """But for what Prometheus had not looked at yet."""
+    before = wrong()
+    while time.time() < ended + 100:
+        if time.time() > ended + 10:
+            assert wrong() - before == set()
+        else:
+            before |= wrong()
+        time.sleep(2)
+    # With the seconds that Alertmanager waits for what comes with it.
+    late = {alert["alertname"] for alert in told(ended + 12) if "Latency" not in alert["alertname"]}
+    assert late - {"RedisRestarted", "MonitoringRestarted", "DeadMansSwitch"} == set()
+    wait_for("all is clear", clear, 60)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("stack", "all_clear")
+def test_redis_is_lost_and_comes_back():
+    redis = containers("redis")[0]["Id"]
+    failures = 'sum(nginx_responses_total{client="user",status=~"5.."})'
+    before = query(failures)[0]["value"][1]
+    with Load(rate=30, clients=4) as load:
         began = time.time()
-        docker("stop", "-t", "0", exporter)
+        docker("stop", "-t", "0", redis)
         try:
-            self.assert_told_in_time("NginxDown", began)
+            assert_told_in_time("RedisDown", began)
+            wait_for("RunningOnBypass fires", lambda: "RunningOnBypass" in firing(), 60)
+            assert "RunningOnBypass" not in {alert["alertname"] for alert in told(began)}
+            # An uptime checker is told the truth, and no user had a failure.
+            assert {fetch("/health")[0] for _ in range(60)} == {503}
+            time.sleep(10)
+            assert query(failures)[0]["value"][1] == before
         finally:
-            docker("start", exporter)
-        self.assert_nothing_begins_after(time.time())
+            docker("start", redis)
+        wait_for("moods are cached", lambda: fetch("/mood")[1]["X-Cache"] == "HIT")
+        assert_nothing_begins_after(time.time())
+    assert load.failures == []
 
 
-if __name__ == "__main__":
-    unittest.main()
+@pytest.mark.slow
+@pytest.mark.usefixtures("stack", "all_clear")
+def test_all_replicas_are_lost_and_come_back():
+    replicas = [container["Id"] for container in containers("app")]
+    with Load(rate=30, clients=8) as load:
+        began = time.time()
+        docker("kill", *replicas)
+        try:
+            assert_told_in_time("NoReplica", began)
+            wait_for("ErrorRatioHigh and ReplicasFewerThanExpected fire",
+                     lambda: {"ErrorRatioHigh", "ReplicasFewerThanExpected"} <= firing(), 30)
+            assert {fetch("/mood")[0] for _ in range(20)} == {502}
+            wait_for("each 502 is a failure", lambda: query("mood:errors:ratio_rate15s > 0.9"), 30)
+        finally:
+            docker("start", *replicas)
+        wait_for("moods are answered", lambda: fetch("/mood")[0] == 200)
+        assert_nothing_begins_after(time.time())
+    assert set(load.failures) == {"status 502"}
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("stack", "all_clear")
+def test_nginx_s_exporter_is_lost_and_comes_back():
+    exporter = containers("nginx-exporter")[0]["Id"]
+    began = time.time()
+    docker("stop", "-t", "0", exporter)
+    try:
+        assert_told_in_time("NginxDown", began)
+    finally:
+        docker("start", exporter)
+    assert_nothing_begins_after(time.time())

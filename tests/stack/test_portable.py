@@ -3,14 +3,14 @@
 import os
 import re
 import subprocess
-import tempfile
-import unittest
-from pathlib import Path
 
-from stack import ROOT, SETTINGS, containers, script
+import pytest
 
-# What users run, and what that sources. The rest may need Linux: test.sh, and debian.sh beyond its first checks.
-SCRIPTS = ["run", "scale", "smoke", "stop", "story", "build", "lib", "stack", "images", "pull", "debian", "versions", "chaos", "experiments", "engine", "load", "density", "swarm", "swarm_lab"]
+from stack import ROOT, containers, script
+
+# Scripts that users run, and the files that they source. The rest may need Linux.
+LINUX_ONLY = {"test", "compile"}
+SCRIPTS = {path.stem: path for folder in ("scripts", "scripts/lib") for path in sorted((ROOT / folder).glob("*.sh")) if path.stem not in LINUX_ONLY}
 
 # What bash's own list of changes (CHANGES, NEWS) says is newer than 3.2.
 NEWER = {
@@ -56,56 +56,59 @@ GNUISMS = {
 }
 # Only where the tool is asked for first, or where only Debian gets to.
 ALLOWED = {
-    ("build", "sha256sum"), ("lib", "sha256sum"), ("lib", "mktemp"),
+    ("build", "sha256sum"), ("common", "sha256sum"), ("common", "mktemp"),
     ("pull", "*timeout*"), ("engine", "setsid"), ("debian", "grep -oE 'https"), ("debian", "cp -L"),
 }
 
 
 def code_of(name):
     """(number, line) of what bash runs: no comments, and no text of awk programs."""
-    for number, line in enumerate((ROOT / "scripts" / f"{name}.sh").read_text().splitlines(), 1):
+    for number, line in enumerate(SCRIPTS[name].read_text().splitlines(), 1):
         if not line.lstrip().startswith("#"):
             yield number, line
 
 
-class Constructs(unittest.TestCase):
-    def assert_none(self, patterns):
-        found = []
-        for name in SCRIPTS:
+def assert_none(patterns):
+    found = []
+    for name in SCRIPTS:
+        for number, line in code_of(name):
+            for pattern, what in patterns.items():
+                if re.search(pattern, line) and not any(n == name and text in line for n, text in ALLOWED):
+                    found.append(f"scripts/{name}.sh:{number}: {what}: {line.strip()}")
+    assert found == [], "\n".join(found)
+
+
+def test_nothing_is_newer_than_bash_3_2():
+    assert_none(NEWER)
+
+
+def test_no_tool_is_asked_for_what_only_gnu_knows():
+    assert_none(GNUISMS)
+
+
+def test_each_pattern_finds_what_it_is_for():
+    examples = [
+        "${service^^}", "mapfile -t a", "declare -A a", "declare -g a", "local -n a=b", "local - ", "x &>>y", "a |& b", "a) b ;&",
+        "{01..10}", "{1..9..2}", "read -t 0.5", "read -N 1", "$BASHPID", "shopt -s lastpipe", "exec {fd}>x", "${a:1: -1}", "[[ -v a ]]",
+        r"$'\u00e9'", "printf '%(%s)T'", "${a[-1]}", "wait -n", "${a@Q}", "$EPOCHSECONDS", "${ ls; }",
+        "timeout 5 x", "sed -i s/a/b/ x", "sed 's/a/b/I'", "grep -o x", r"grep 'a\|b'", "head -c 5", "xargs -0 x", "sort -z",
+        "find . -print0", "date +%N", "readlink -f x",
+    ]
+    for pattern in [*NEWER, *GNUISMS]:
+        assert any(re.search(pattern, example) for example in examples), pattern
+    for example in examples:
+        assert any(re.search(pattern, example) for pattern in [*NEWER, *GNUISMS]), example
+
+
+def test_an_array_that_may_be_empty_is_never_expanded_bare():
+    """Under `set -u` that is an unbound variable before bash 4.4."""
+    for name in SCRIPTS:
+        text = "\n".join(line for _, line in code_of(name))
+        for array in set(re.findall(r"\b(\w+)=\(\s*\)", text)):
             for number, line in code_of(name):
-                for pattern, what in patterns.items():
-                    if re.search(pattern, line) and not any(n == name and text in line for n, text in ALLOWED):
-                        found.append(f"scripts/{name}.sh:{number}: {what}: {line.strip()}")
-        self.assertEqual(found, [], "\n".join(found))
-
-    def test_nothing_is_newer_than_bash_3_2(self):
-        self.assert_none(NEWER)
-
-    def test_no_tool_is_asked_for_what_only_gnu_knows(self):
-        self.assert_none(GNUISMS)
-
-    def test_each_pattern_finds_what_it_is_for(self):
-        examples = [
-            "${service^^}", "mapfile -t a", "declare -A a", "declare -g a", "local -n a=b", "local - ", "x &>>y", "a |& b", "a) b ;&",
-            "{01..10}", "{1..9..2}", "read -t 0.5", "read -N 1", "$BASHPID", "shopt -s lastpipe", "exec {fd}>x", "${a:1: -1}", "[[ -v a ]]",
-            r"$'\u00e9'", "printf '%(%s)T'", "${a[-1]}", "wait -n", "${a@Q}", "$EPOCHSECONDS", "${ ls; }",
-            "timeout 5 x", "sed -i s/a/b/ x", "sed 's/a/b/I'", "grep -o x", r"grep 'a\|b'", "head -c 5", "xargs -0 x", "sort -z",
-            "find . -print0", "date +%N", "readlink -f x",
-        ]
-        for pattern in [*NEWER, *GNUISMS]:
-            self.assertTrue(any(re.search(pattern, example) for example in examples), pattern)
-        for example in examples:
-            self.assertTrue(any(re.search(pattern, example) for pattern in [*NEWER, *GNUISMS]), example)
-
-    def test_an_array_that_may_be_empty_is_never_expanded_bare(self):
-        """Under `set -u` that is an unbound variable before bash 4.4."""
-        for name in SCRIPTS:
-            text = "\n".join(line for _, line in code_of(name))
-            for array in set(re.findall(r"\b(\w+)=\(\s*\)", text)):
-                for number, line in code_of(name):
-                    if re.search(r"\$\{" + array + r"\[[@*]\]\}", line):
-                        guarded = f"${{{array}[@]+" in line or f"${{#{array}[@]}}" in line or f"#{array}[@]" in line
-                        self.assertTrue(guarded, f"scripts/{name}.sh:{number}: {line.strip()}")
+                if re.search(r"\$\{" + array + r"\[[@*]\]\}", line):
+                    guarded = f"${{{array}[@]+" in line or f"${{#{array}[@]}}" in line or f"#{array}[@]" in line
+                    assert guarded, f"scripts/{name}.sh:{number}: {line.strip()}"
 
 
 # The utilities of POSIX.1-2017.
@@ -119,54 +122,49 @@ wc who xargs
 BESIDES = ["bash", "curl", "git", "docker", "docker-compose"]
 
 
-class PosixTools(unittest.TestCase):
-    """run, scale, smoke and stop where every tool is busybox's or toybox's and nothing of GNU is there."""
-
-    @classmethod
-    def setUpClass(cls):
-        folder = tempfile.TemporaryDirectory()
-        cls.addClassCleanup(folder.cleanup)
-        cls.path = folder.name
-        # Debian's busybox lacks a few.
-        for box, flag in (("busybox", ["--list"]), ("toybox", [])):
-            applets = subprocess.run([box, *flag], capture_output=True, text=True, check=True).stdout.split()
-            for tool in POSIX:
-                if tool in applets and not Path(cls.path, tool).exists():
-                    Path(cls.path, tool).symlink_to(cls.which(box))
-        for tool in BESIDES:
-            if cls.which(tool):
-                Path(cls.path, tool).symlink_to(cls.which(tool))
-
-    @staticmethod
-    def which(tool):
-        return subprocess.run(["which", tool], capture_output=True, text=True).stdout.strip()
-
-    def run_script(self, name, *arguments):
-        # A real bash 3.2, where somebody has one.
-        bash = os.environ.get("MOOD_BASH32", self.which("bash"))
-        result = subprocess.run(
-            [bash, ROOT / "scripts" / name, *arguments], capture_output=True, text=True, timeout=300,
-            env=os.environ | {"PATH": self.path},
-        )
-        self.assertEqual(result.returncode, 0, result.stdout[-2000:] + result.stderr[-2000:])
-        self.assertNotIn("not found", result.stderr)
-        return result.stdout
-
-    def test_gnu_is_not_there(self):
-        for tool in ("timeout", "sha256sum", "seq", "mktemp", "gawk", "perl", "python3"):
-            self.assertFalse(Path(self.path, tool).exists(), tool)
-
-    def test_run_scale_smoke_and_stop(self):
-        self.addCleanup(script, "run.sh")
-        self.assertIn("page        http://", self.run_script("run.sh"))
-        self.assertEqual(self.run_script("scale.sh", "3").count("MiB"), 3)
-        self.assertIn("0 failed", self.run_script("smoke.sh"))
-        self.assertIn("stopped", self.run_script("stop.sh"))
-        self.assertEqual(containers(), [])
-        self.assertIn("page        http://", self.run_script("run.sh", "--replicas", "2"))
-        self.assertEqual(len(containers("app")), 2)
+def which(tool):
+    return subprocess.run(["which", tool], capture_output=True, text=True).stdout.strip()
 
 
-if __name__ == "__main__":
-    print(f"testing {SETTINGS['COMPOSE_PROJECT_NAME']}")
-    unittest.main()
+@pytest.fixture(scope="module")
+def posix_path(tmp_path_factory):
+    """A folder where every tool is busybox's or toybox's and nothing of GNU is there."""
+    folder = tmp_path_factory.mktemp("posix")
+    # Debian's busybox lacks a few.
+    for box, flag in (("busybox", ["--list"]), ("toybox", [])):
+        applets = subprocess.run([box, *flag], capture_output=True, text=True, check=True).stdout.split()
+        for tool in POSIX:
+            if tool in applets and not (folder / tool).exists():
+                (folder / tool).symlink_to(which(box))
+    for tool in BESIDES:
+        if which(tool):
+            (folder / tool).symlink_to(which(tool))
+    return folder
+
+
+def run_script(path, name, *arguments):
+    # A real bash 3.2, where somebody has one.
+    bash = os.environ.get("MOOD_BASH32", which("bash"))
+    result = subprocess.run(
+        [bash, ROOT / "scripts" / name, *arguments], capture_output=True, text=True, timeout=300,
+        env=os.environ | {"PATH": str(path)},
+    )
+    assert result.returncode == 0, result.stdout[-2000:] + result.stderr[-2000:]
+    assert "not found" not in result.stderr
+    return result.stdout
+
+
+def test_gnu_is_not_there(posix_path):
+    for tool in ("timeout", "sha256sum", "seq", "mktemp", "gawk", "perl", "python3"):
+        assert not (posix_path / tool).exists(), tool
+
+
+def test_run_scale_smoke_and_stop(stack, posix_path, request):
+    request.addfinalizer(lambda: script("run.sh"))
+    assert "page        http://" in run_script(posix_path, "run.sh")
+    assert run_script(posix_path, "scale.sh", "3").count("MiB") == 3
+    assert "0 failed" in run_script(posix_path, "smoke.sh")
+    assert "stopped" in run_script(posix_path, "stop.sh")
+    assert containers() == []
+    assert "page        http://" in run_script(posix_path, "run.sh", "--replicas", "2")
+    assert len(containers("app")) == 2

@@ -1,5 +1,5 @@
 """The stack on a Swarm of three nodes, each an engine in a container, under load from outside. Takes about five minutes, so it is run by
-its name: cd tests/stack && python3 -m unittest -v test_swarm
+its marker: pytest -m swarm tests/stack/test_swarm.py
 """
 
 import collections
@@ -8,9 +8,12 @@ import json
 import re
 import subprocess
 import time
-import unittest
+
+import pytest
 
 from stack import PORT, ROOT, SETTINGS, docker, wait_for
+
+pytestmark = pytest.mark.swarm
 
 NODES = ["mood-swarm-1", "mood-swarm-2", "mood-swarm-3"]
 
@@ -73,68 +76,73 @@ class Load:
         return dict(found)
 
 
-class Swarm(unittest.TestCase):
-    @classmethod
-    def setUpClass(cls):
-        swarm("up")
-        swarm("scale", "6")
+@pytest.fixture(scope="module", autouse=True)
+def lab():
+    swarm("up")
+    swarm("scale", "6")
+    yield
+    swarm("down")
 
-    @classmethod
-    def tearDownClass(cls):
-        swarm("down")
 
-    def assert_none_failed(self, load):
-        self.assertGreater(sum(result["statusCodeDistribution"].get("200", 0) for result in load.results), 200)
-        self.assertEqual(load.failures(), {})
+def assert_none_failed(load):
+    assert sum(result["statusCodeDistribution"].get("200", 0) for result in load.results) > 200
+    assert load.failures() == {}
 
-    def image(self, change):
-        """The app's image, changed."""
-        name = f"mood-of-the-day:{self.id().split('.')[-1]}"
+
+@pytest.fixture
+def changed_image(request):
+    """Makes a changed image of the app."""
+    name = f"mood-of-the-day:{request.node.name}"
+
+    def changed(change):
         recipe = f"FROM {SETTINGS['APP_IMAGE']}\n{change}\n"
         subprocess.run(["docker", "build", "-q", "-t", name, "-"], input=recipe, text=True, check=True, capture_output=True)
-        self.addCleanup(docker, "rmi", name)
         return name
 
-    def test_1_replicas_are_on_all_nodes_and_each_nginx_reaches_all(self):
-        self.assertEqual(running(), {node: 2 for node in NODES})
-        for node in NODES:
-            wait_for("all six answer", lambda node=node: len(served_by(node)) == 6, 30)
-            replicas = served_by(node)
-            self.assertGreater(min(replicas.values()), 3, replicas)
-
-    def test_2_a_killed_node_costs_its_neighbours_no_request(self):
-        with Load(*NODES[:2]) as load:
-            docker("kill", NODES[2])
-            began = time.monotonic()
-            wait_for("six replicas run on two nodes", lambda: sum(running().get(node, 0) for node in NODES[:2]) == 6, 180)
-            print(f"six replicas again after {time.monotonic() - began:.0f} s")
-        docker("start", NODES[2])
-        self.assert_none_failed(load)
-        wait_for("the node is ready again", lambda: swarm("status").stdout.count(" Ready ") == 3, 120)
-
-    def test_3_a_rolling_update_loses_no_request(self):
-        image = self.image("LABEL mood.test=update")
-        with Load(NODES[0]) as load:
-            self.assertIn("updated", swarm("update", image).stdout)
-        self.assert_none_failed(load)
-
-    def test_4_a_broken_image_is_taken_back_without_a_failed_request(self):
-        image = self.image('ENTRYPOINT ["/mood", "--broken"]')
-        with Load(NODES[0]) as load:
-            result = swarm("update", image, check=False)
-        self.assertEqual(result.returncode, 1, result.stdout)
-        self.assertIn("was taken back", result.stderr)
-        self.assert_none_failed(load)
-
-    def test_5_a_node_is_drained_and_joins_again(self):
-        with Load(NODES[0]) as load:
-            swarm("drain", NODES[1])
-            self.assertEqual(running().get(NODES[1], 0), 0)
-            swarm("join", NODES[1])
-            swarm("scale", "9")
-            self.assertGreater(running().get(NODES[1], 0), 0)
-        self.assert_none_failed(load)
+    yield changed
+    docker("rmi", name)
 
 
-if __name__ == "__main__":
-    unittest.main()
+def test_1_replicas_are_on_all_nodes_and_each_nginx_reaches_all():
+    assert running() == {node: 2 for node in NODES}
+    for node in NODES:
+        wait_for("all six answer", lambda node=node: len(served_by(node)) == 6, 30)
+        replicas = served_by(node)
+        assert min(replicas.values()) > 3, replicas
+
+
+def test_2_a_killed_node_costs_its_neighbours_no_request():
+    with Load(*NODES[:2]) as load:
+        docker("kill", NODES[2])
+        began = time.monotonic()
+        wait_for("six replicas run on two nodes", lambda: sum(running().get(node, 0) for node in NODES[:2]) == 6, 180)
+        print(f"six replicas again after {time.monotonic() - began:.0f} s")
+    docker("start", NODES[2])
+    assert_none_failed(load)
+    wait_for("the node is ready again", lambda: swarm("status").stdout.count(" Ready ") == 3, 120)
+
+
+def test_3_a_rolling_update_loses_no_request(changed_image):
+    image = changed_image("LABEL mood.test=update")
+    with Load(NODES[0]) as load:
+        assert "updated" in swarm("update", image).stdout
+    assert_none_failed(load)
+
+
+def test_4_a_broken_image_is_taken_back_without_a_failed_request(changed_image):
+    image = changed_image('ENTRYPOINT ["/mood", "--broken"]')
+    with Load(NODES[0]) as load:
+        result = swarm("update", image, check=False)
+    assert result.returncode == 1, result.stdout
+    assert "was taken back" in result.stderr
+    assert_none_failed(load)
+
+
+def test_5_a_node_is_drained_and_joins_again():
+    with Load(NODES[0]) as load:
+        swarm("drain", NODES[1])
+        assert running().get(NODES[1], 0) == 0
+        swarm("join", NODES[1])
+        swarm("scale", "9")
+        assert running().get(NODES[1], 0) > 0
+    assert_none_failed(load)
