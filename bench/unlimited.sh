@@ -2,7 +2,7 @@
 # ask through Nginx at full speed.
 # shellcheck shell=bash
 
-export COMPOSE_PROJECT_NAME=mood-bench COMPOSE_PROFILES='' COMPOSE_FILE=compose.yaml:target/bench/compose.yaml
+export COMPOSE_PROJECT_NAME=mood-bench COMPOSE_PROFILES='' NGINX_LIMITS=off
 export HTTP_PORT=18180 PROMETHEUS_PORT=19190 GRAFANA_PORT=13100 ALERTMANAGER_PORT=19193
 
 # start_unlimited_stack REPLICAS: and makes `folder`; both are gone when the script ends.
@@ -11,13 +11,6 @@ start_unlimited_stack() {
   trap 'scripts/stop.sh >/dev/null 2>&1 || true; rm -rf "$folder"' EXIT
   trap 'exit 130' INT TERM
   cd "$ROOT" || return
-  mkdir -p target/bench
-  sed -e 's|rate=1000r/s|rate=1000000r/s|' -e 's|limit_conn  .*clients 512;|limit_conn clients 4096;|' nginx.conf >target/bench/nginx.conf
-  cat >target/bench/compose.yaml <<'COMPOSE'
-services:
-  nginx:
-    volumes: ["./target/bench/nginx.conf:/etc/nginx/nginx.conf:ro"]
-COMPOSE
   step "Starting a stack of its own"
   scripts/run.sh --replicas "$1" >/dev/null
 }

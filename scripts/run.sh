@@ -70,7 +70,7 @@ check_space() {
 # check_readable: the containers' users are others than the one who made this folder.
 check_readable() {
   local hidden
-  hidden=$(cd "$ROOT" && find nginx.conf nginx prometheus.yml prometheus grafana ! -perm -004 | head -n 1)
+  hidden=$(cd "$ROOT" && find nginx.conf nginx prometheus.yml prometheus redis grafana ! -perm -004 | head -n 1)
   [[ -z $hidden ]] || die "the containers' users may not read $hidden: chmod -R go+rX $ROOT"
 }
 

@@ -73,40 +73,26 @@ make_secrets() {
   printf '{"redis://redis:6379":"%s"}' "$password" | secret mood-redis-passwords.json
 }
 
-# configuration FOLDER: the files that the services get, as Swarm wants them: Nginx' inner port is reached by other containers
-# alone, since it is not published; and there are many Nginxes.
-configuration() {
-  sed -e '/listen 127\.0\.0\.1:8081;/d' -e '/listen nginx-on-observability:8081;/d' \
-    -e 's/listen nginx-on-backend:8081;/listen 8081;/' "$ROOT/nginx.conf" >"$1/nginx.conf"
-  awk '
-    /job_name: nginx-responses/ { print; print "    dns_sd_configs:"; print "      - {names: [nginx], type: A, port: 8081, refresh_interval: 5s}"; skip = 2; next }
-    /job_name: nginx$/ { skip = 4; next }
-    skip > 0 && /static_configs|targets/ { skip--; next }
-    { print }' "$ROOT/prometheus.yml" >"$1/prometheus.yml"
-  # Each Nginx is asked itself, by nginx.js: an exporter would reach any one of them.
-  sed 's/nginx_up{job="nginx"}/up{job="nginx-responses"}/g' "$ROOT/prometheus/alerts.yml" >"$1/alerts.yml"
-  cp "$ROOT/nginx/nginx.js" "$ROOT/deploy/swarm/stack.yaml" "$1"
-}
+# The stack and the files that it gives to services.
+FILES='deploy/swarm/stack.yaml nginx.conf nginx/nginx.js nginx/start.sh redis/redis.conf prometheus.yml prometheus/alerts.yml'
 
 # replicas: as many as there are, or three.
 replicas() { if is_deployed; then swarm service inspect -f '{{.Spec.Mode.Replicated.Replicas}}' mood_app; else echo 3; fi; }
 
 deploy() {
-  local folder name variables
-  folder=$(temp_folder)
-  configuration "$folder"
-  variables=("MOOD_REPLICAS=$(replicas)" "MOOD_CONFIG=$(cat "$folder"/* | cksum | cut -d' ' -f1)")
-  for name in APP_IMAGE NGINX_IMAGE REDIS_IMAGE REDIS_EXPORTER_IMAGE PROMETHEUS_IMAGE HTTP_PORT MOOD_TZ MOOD_LOG_LEVEL MOOD_FAULTS RUNBOOK_URL; do
-    variables+=("$name=$(env_value "$name")")
-  done
+  local name variables
+  # shellcheck disable=SC2086
+  variables=("MOOD_REPLICAS=$(replicas)" "MOOD_CONFIG=$(cd "$ROOT" && cat $FILES | cksum | cut -d' ' -f1)")
+  # shellcheck disable=SC2013
+  for name in $(sed -n 's/^\([A-Z_]*\)=.*/\1/p' "$ROOT/.env"); do variables+=("$name=$(env_value "$name")"); done
   step "Deploying"
   if $lab; then
-    tar -C "$folder" -cf - . | in_node "$(lab_manager)" sh -c 'rm -rf /deploy && mkdir /deploy && tar -xf - -C /deploy'
-    in_node "$(lab_manager)" env "${variables[@]}" MOOD_FILES=/deploy docker stack deploy --detach=true --resolve-image never --prune -c /deploy/stack.yaml mood >/dev/null
+    # shellcheck disable=SC2086
+    tar -C "$ROOT" -cf - $FILES | in_node "$(lab_manager)" sh -c 'rm -rf /deploy && mkdir /deploy && tar -xf - -C /deploy'
+    in_node "$(lab_manager)" env "${variables[@]}" docker stack deploy --detach=true --resolve-image never --prune -c /deploy/deploy/swarm/stack.yaml mood >/dev/null
   else
-    env "${variables[@]}" "MOOD_FILES=$folder" docker stack deploy --with-registry-auth --prune -c "$folder/stack.yaml" mood >/dev/null
+    env "${variables[@]}" docker stack deploy --with-registry-auth --prune -c "$ROOT/deploy/swarm/stack.yaml" mood >/dev/null
   fi
-  rm -rf "$folder"
   settled
 }
 

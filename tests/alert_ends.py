@@ -64,15 +64,14 @@ FAULTS = {
         ERRORS | {"NoReplica", "RedisDown", "NginxDown", "RedisMemoryHigh", "RedisRejecting", "RateLimitingInForce",
                   "RunningOnBypass", "ScrapeFailing"},
         [*failing(MANY), gauge(A, 1, 0), gauge('redis_up{job="redis",instance="r"}', 1, 0),
-         gauge('nginx_up{job="nginx",instance="n"}', 1, 0), gauge('redis_memory_used_bytes{job="redis",instance="r"}', 10, 95),
+         gauge('up{job="nginx-responses",instance="n"}', 1, 0), gauge('redis_memory_used_bytes{job="redis",instance="r"}', 10, 95),
          gauge('redis_memory_max_bytes{job="redis",instance="r"}', 100, 100),
          counter('redis_evicted_keys_total{job="redis",instance="r"}', 0, 9), counter(NGINX % 429, 0, 500),
-         counter('mood_cache_requests_total{job="app",instance="a:5000",result="bypass"}', 0, 50),
-         gauge('up{job="redis",instance="r"}', 1, 0)]),
+         counter('mood_cache_requests_total{job="app",instance="a:5000",result="bypass"}', 0, 50)]),
     "all is gone": (
         ERRORS | {"NoReplica", "RedisDown", "NginxDown"},
         [*failing(1), gauge(A, 1, "stale"), gauge('redis_up{job="redis",instance="r"}', 1, "stale"),
-         gauge('nginx_up{job="nginx",instance="n"}', 1, "stale")]),
+         gauge('up{job="nginx-responses",instance="n"}', 1, "stale")]),
     "a replica fails": (
         ERRORS | {"ReplicaDown", "RedisRejecting", "NginxDroppingConnections"},
         [*failing(0), gauge(A, 1, 0), gauge(B, 1, 1), counter('redis_rejected_connections_total{job="redis",instance="r"}', 0, 9),

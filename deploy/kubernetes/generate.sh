@@ -1,23 +1,35 @@
 #!/usr/bin/env bash
-# Makes what the manifests take of other files: components/monitoring/rules.yaml, the PrometheusRule, of alerts.yml, and copies of
-# nginx.conf and nginx.js. Run it after each change of those.
+# Generates the parts of the manifests that other files define: the copy of nginx.conf, the PrometheusRule of
+# prometheus/alerts.yml, and the image tags of .env. Run it after each change of those.
 #
 # Usage: deploy/kubernetes/generate.sh
 
 # shellcheck source=scripts/lib/common.sh
 source "$(dirname "$0")/../../scripts/lib/common.sh"
 [[ ${1:-} != --help ]] || show_help
+cd "$ROOT/deploy/kubernetes"
 
-mkdir -p "$ROOT/deploy/kubernetes/base/generated"
-cp "$ROOT/nginx.conf" "$ROOT/nginx/nginx.js" "$ROOT/deploy/kubernetes/base/generated"
+cp "$ROOT/nginx.conf" base/nginx.conf
+
 {
   cat <<'HEAD'
-# Generated from alerts.yml by deploy/kubernetes/generate.sh.
+# Generated from prometheus/alerts.yml by deploy/kubernetes/generate.sh.
 apiVersion: monitoring.coreos.com/v1
 kind: PrometheusRule
 metadata:
   name: mood
 spec:
 HEAD
-  sed -e 's/^\(.\)/  \1/' "$ROOT/prometheus/alerts.yml"
-} >"$ROOT/deploy/kubernetes/components/monitoring/rules.yaml"
+  sed -e '/^ *#/d' -e '/^$/d' -e 's/^/  /' "$ROOT/prometheus/alerts.yml"
+} >components/monitoring/rules.yaml
+
+mkdir -p components/images
+{
+  cat <<'HEAD'
+# Generated from .env by deploy/kubernetes/generate.sh.
+apiVersion: kustomize.config.k8s.io/v1alpha1
+kind: Component
+images:
+HEAD
+  sed -nE 's/^(APP|NGINX|NGINX_EXPORTER|REDIS|REDIS_EXPORTER)_IMAGE=(.*):(.*)/  - {name: \2, newTag: "\3"}/p' "$ROOT/.env"
+} >components/images/kustomization.yaml
