@@ -1,20 +1,20 @@
-// What Nginx does not do by itself: counts for Prometheus, and alerts that nobody else takes.
+// Metrics that stub_status lacks, and a receiver for alerts.
 //
-// Counts answers by client and status, and tries that failed upstream: what stub_status does not tell. The counts live in
-// shared memory, so both workers count into the same ones; a restart starts at zero.
+// Counts responses by client and status, and failed upstream attempts. The counters are in memory that both workers share.
+// A restart sets them to zero.
 //
-// Nearly all answers are a user's 200 at the first try. Those are not counted one by one (nginx.conf says why): they are
-// what is left of stub_status' total.
+// Nearly all responses are a user's 200 of the first attempt. They are not counted one by one, to save CPU (nginx.conf):
+// their number is the total of stub_status minus all others.
 
 const STATUSES = 'statuses';
 const TRIES = 'tries';
 const TOTALS = 'totals';
 const USERS_200 = 'client="user",status="200"';
 
-// Called for a request by being part of its log line. Gives nothing to log.
+// Runs when the log line of a request is written. Returns nothing to log.
 function count(r) {
     ngx.shared[STATUSES].incr(`client="${r.variables.client}",status="${r.status}"`, 1, 0);
-    // One status a try: `502, 200` is a try that failed and one that did not; `-` is one without an answer.
+    // One status per attempt: in `502, 200` the first attempt failed. `-` is an attempt without a response.
     const tries = (r.variables.upstream_status || '').split(/[,:] */);
     tries.slice(0, -1).forEach(() => ngx.shared[TRIES].incr('retried', 1, 0));
     if (/^(500|502|504|-)$/.test(tries[tries.length - 1])) {
@@ -23,17 +23,17 @@ function count(r) {
     return '';
 }
 
-// Likewise, for the port that is not published.
+// The same for the inner port.
 function countInside() {
     ngx.shared[TOTALS].incr('inside', 1, 0);
     return '';
 }
 
-// All answers of a user's 200: what stub_status counted and nothing here did, and those at a second try, which are counted
-// here for their tries alone. Never less than at the last scrape: a request ends there a moment before it is counted here.
+// The number of users' 200s: the total of stub_status minus all other responses counted here. Never less than at the last
+// scrape: stub_status counts a request a moment before this script does.
 function usersOk(status, counts) {
     const numbers = status.match(/\d+/g).map(Number);
-    // Active connections; accepts, handled, requests; reading, writing, waiting. Requests under way have no answer yet.
+    // Active connections; accepts, handled, requests; reading, writing, waiting. Requests in progress are not counted.
     const ended = numbers[3] - numbers[4] - numbers[5];
     const others = Object.keys(counts).filter((labels) => labels !== USERS_200);
     const inside = ngx.shared[TOTALS].get('inside') || 0;
@@ -49,7 +49,7 @@ async function metrics(r) {
         '# HELP nginx_responses_total Answers of the public port, by client (a user, or a probe) and status.',
         '# TYPE nginx_responses_total counter',
     ];
-    // A rate over a series that appears with its first event misses that event: these start at zero.
+    // A rate misses the first event of a series that starts with it, so these series start at zero.
     const counts = {};
     [200, 429, 500, 502, 503, 504].forEach((code) => { counts[`client="user",status="${code}"`] = 0; });
     ngx.shared[STATUSES].items().forEach((pair) => { counts[pair[0]] = pair[1]; });
@@ -65,7 +65,7 @@ async function metrics(r) {
     r.return(200, lines.join('\n') + '\n');
 }
 
-// Takes the webhook of Alertmanager or Grafana and writes each alert as a line into the log.
+// Receives the webhook of Alertmanager or Grafana and logs one line per alert.
 function alerts(r) {
     let received;
     try {

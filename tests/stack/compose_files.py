@@ -1,4 +1,4 @@
-"""compose.yaml and what is written like it, read with the values of .env."""
+"""compose.yaml and the stack file of Swarm, read with the values of .env."""
 
 import re
 
@@ -7,9 +7,11 @@ from stack import ROOT, defaults
 
 
 def services(file, **variables):
-    """All services of a file, its variables put in: those given, else as .env has them."""
+    """All services of a file. Variables have the given values, else those of .env, else their defaults in the file."""
     values = defaults() | variables
-    text = re.sub(r"\$\{([A-Z_]+)\}", lambda match: values[match[1]], (ROOT / file).read_text())
+    text = re.sub(
+        r"\$\{([A-Z_]+)(:-(.*?))?\}", lambda match: values.get(match[1], match[3]) if match[2] else values[match[1]], (ROOT / file).read_text()
+    )
     return yaml.safe_load(text)["services"]
 
 

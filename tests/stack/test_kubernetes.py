@@ -3,7 +3,6 @@
 import re
 import shutil
 import subprocess
-import tempfile
 from functools import cache
 from pathlib import Path
 
@@ -12,7 +11,7 @@ import pytest
 import yaml
 
 from compose_files import compose_service
-from stack import ROOT, docker
+from stack import ROOT
 
 FOLDER = ROOT / "deploy/kubernetes"
 VERSIONS = ("1.34", "1.36")
@@ -170,10 +169,7 @@ def test_environments():
 def test_commands():
     objects = rendered("local")
     assert container(objects, "nginx", "nginx")["command"] == compose_service("nginx")["entrypoint"]
-    redis = container(objects, "redis", "redis")["command"]
-    assert redis[1:3] == ["--requirepass", "$(REDIS_PASSWORD)"]
-    # Redis asks for the protected mode where there is no password.
-    assert redis[:1] + redis[3:] + ["--protected-mode", "no"] == compose_service("redis")["entrypoint"]
+    assert container(objects, "redis", "redis")["command"] == [*compose_service("redis")["entrypoint"], "--requirepass", "$(REDIS_PASSWORD)"]
     exporter = container(objects, "nginx", "exporter")["args"]
     assert [argument.replace("127.0.0.1", "nginx") for argument in exporter] == compose_service("nginx-exporter")["command"]
 
@@ -198,10 +194,7 @@ def test_a_replica_drains_within_its_grace():
 
 def test_what_is_taken_from_other_files_is_the_same():
     objects = rendered("production")
-    for name, path in (("nginx.conf", "nginx.conf"), ("nginx.js", "nginx/nginx.js")):
-        assert find(objects, "ConfigMap", "nginx")["data"][name] == (ROOT / path).read_text(), "run deploy/kubernetes/generate.sh"
-    dashboard = "mood-app-nginx-redis.json"
-    assert find(objects, "ConfigMap", "dashboard")["data"][dashboard] == (ROOT / "grafana/dashboards" / dashboard).read_text()
+    assert find(objects, "ConfigMap", "nginx")["data"]["nginx.conf"] == (ROOT / "nginx.conf").read_text(), "run deploy/kubernetes/generate.sh"
     assert find(objects, "PrometheusRule", "mood")["spec"] == yaml.safe_load((ROOT / "prometheus/alerts.yml").read_text()), "run deploy/kubernetes/generate.sh"
     jobs = {one["replacement"] for monitor in objects if monitor["kind"] == "ServiceMonitor" for endpoint in monitor["spec"]["endpoints"]
             for one in endpoint["relabelings"]}
@@ -229,24 +222,11 @@ def test_isolation():
     assert peers("nginx", "Egress") == {("app", 5000), ("dns", 53)}
 
 
-def test_its_configuration_becomes_a_valid_one_with_the_cluster_s_dns():
-    configure = pod(rendered("local"), "nginx")["initContainers"][0]
-    with tempfile.TemporaryDirectory() as folder:
-        for name in ("source", "configured"):
-            Path(folder, name).mkdir()
-            Path(folder, name).chmod(0o777)
-        Path(folder).chmod(0o755)
-        for path in ("nginx.conf", "nginx/nginx.js"):
-            shutil.copy(ROOT / path, Path(folder, "source"))
-        Path(folder, "resolv.conf").write_text("search mood.svc.cluster.local svc.cluster.local\nnameserver 10.96.0.10\noptions ndots:5\n")
-        command = configure["command"]
-        mounts = [f"-v{folder}/source:/source:ro", f"-v{folder}/configured:/configured", f"-v{folder}/resolv.conf:/etc/resolv.conf:ro"]
-        docker("run", "--rm", "--network", "none", "--read-only", "--user", "101", *mounts, "--entrypoint", command[0], configure["image"], *command[1:])
-        written = Path(folder, "configured", "nginx.conf").read_text()
-        for line in ("resolver 10.96.0.10 valid=1s", "server app.mood.svc.cluster.local:5000 resolve", "        listen 8081;"):
-            assert line in written
-        for line in ("127.0.0.11", "nginx-on-", "deny  all", "server app:"):
-            assert line not in written
-        mounts = [f"-v{folder}/configured/{name}:/etc/nginx/{name}:ro" for name in ("nginx.conf", "nginx.js")]
-        checked = docker("run", "--rm", "--network", "none", "--user", "101", *mounts, "--entrypoint", "nginx", configure["image"], "-t", check=False)
-        assert "test is successful" in checked.stderr
+def test_nginx_runs_the_start_script_with_its_files():
+    nginx = container(rendered("local"), "nginx", "nginx")
+    mounts = {mount["mountPath"]: mount.get("subPath") for mount in nginx["volumeMounts"]}
+    assert mounts == {"/etc/nginx/nginx.conf": "nginx.conf", "/etc/nginx/mood": None, "/tmp": None}
+    files = find(rendered("local"), "ConfigMap", "nginx")["data"]
+    assert Path(nginx["command"][1]).name in files
+    # A NetworkPolicy governs access to the inner port.
+    assert environment(nginx) == {"NGINX_INNER_CLIENTS": "all"}
