@@ -40,7 +40,7 @@ debian_peer() {
       peer_base mood-bench-distroless base-files,libc6,libgcc-s1,ca-certificates,tzdata extract
       (cd "$2" && cargo vendor --quiet --locked --versioned-dirs >/dev/null)
       mkdir "$2/.cargo"
-      sed 's|"/vendor"|"vendor"|' "$ROOT/offline/cargo-config.toml" >"$2/.cargo/config.toml"
+      sed 's|"/vendor"|"vendor"|' "$ROOT/offline/builder/cargo-config.toml" >"$2/.cargo/config.toml"
       arguments+=(--build-arg "BUILDER=$OFFLINE_BUILDER_BASE" --build-arg BASE=mood-bench-distroless)
       ;;
     go)

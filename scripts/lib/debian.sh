@@ -94,7 +94,7 @@ install_offline_images() {
 # install_offline_builder: a stand-in for the official Rust image, under its name, with all crates inside.
 install_offline_builder() {
   local lock image context
-  lock=$(cd "$ROOT" && cat Cargo.lock offline/builder.Dockerfile offline/cargo-config.toml offline/libunwind-stubs.c | checksum)
+  lock=$(cd "$ROOT" && cat Cargo.lock offline/builder/Dockerfile offline/builder/cargo-config.toml offline/builder/libunwind-stubs.c | checksum)
   image=$(env_value BUILDER_IMAGE)
   [[ $(image_label "$image" mood.lock) == "$lock" ]] && return
   need_debian_tools
@@ -109,9 +109,9 @@ install_offline_builder() {
   # Nine tenths of all crates are import tables for Windows.
   find "$context/vendor" -path '*/windows*/src/Windows' -prune -exec rm -rf {} +
   tar -C "$context/vendor" -cf "$context/vendor.tar" .
-  cp "$ROOT"/offline/* "$context"
+  cp "$ROOT"/offline/builder/* "$context"
   rm -rf "$context/vendor"
-  DOCKER_BUILDKIT=0 busy /dev/null docker build -f "$context/builder.Dockerfile" --label mood.lock="$lock" \
+  DOCKER_BUILDKIT=0 busy /dev/null docker build -f "$context/Dockerfile" --label mood.lock="$lock" \
     --label $OFFLINE_LABEL=$OFFLINE_VERSION --build-arg BASE=$OFFLINE_BUILDER_BASE -t "$image" "$context" ||
     die "the builder's image could not be made"
   rm -rf "$context"
@@ -124,14 +124,14 @@ install_cross_builder() {
   builder=$(env_value BUILDER_IMAGE)
   image=mood-of-the-day-builder-$arch:local
   install_offline_builder >&2
-  lock=$(image_label "$builder" mood.lock)-$(checksum <"$ROOT/offline/cross.Dockerfile")
+  lock=$(image_label "$builder" mood.lock)-$(checksum <"$ROOT/offline/builder/cross.Dockerfile")
   if [[ $(image_label "$image" mood.lock) != "$lock" ]]; then
     [[ $arch == arm64 ]] || die "from Debian packages arm64 alone can be built for another machine: let a registry answer"
     step "Making a Rust builder for $arch (about a minute)" >&2
     context=$(temp_folder)
     debian_tar extract gcc-aarch64-linux-gnu >"$context/gcc.tar"
     debian_tar extract musl-dev,libunwind-21-dev "$arch" >"$context/musl.tar"
-    cp "$ROOT"/offline/* "$context"
+    cp "$ROOT"/offline/builder/* "$context"
     DOCKER_BUILDKIT=0 busy /dev/null docker build -f "$context/cross.Dockerfile" --label mood.lock="$lock" \
       --label $OFFLINE_LABEL=$OFFLINE_VERSION --build-arg BASE="$builder" -t "$image" "$context" >&2 ||
       die "the builder's image for $arch could not be made"
