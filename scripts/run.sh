@@ -1,26 +1,24 @@
 #!/usr/bin/env bash
-# Starts the whole stack: Nginx, the app, Redis, Prometheus, Grafana. The only command between a clone and the page.
+# Starts the whole stack: Nginx, the app, Redis, Prometheus, Grafana. Pulls and builds missing images first.
 #
 # Usage: scripts/run.sh [--replicas N] [--online|--offline] [--build]
-#   --replicas N   how many replicas of the app (default: as many as run now, or 1)
-#   --online       take the official images, also where images from Debian packages stand in for them
-#   --offline      take no image from a registry: make them from Debian packages (found out by itself otherwise)
-#   --build        build the app's image even if its sources have not changed
+#   --replicas N   number of app replicas (default: as many as are running, or 1)
+#   --online       use only official images; replaces images that were made from Debian packages
+#   --offline      use no registry: make the images from Debian packages (the default if no registry is reachable)
+#   --build        build the app image even if its sources have not changed
 #   --help         this text
 #
 # APP_IMAGE=name/of/a/published:tag scripts/run.sh pulls that image instead of building one.
-# Without Docker it runs the service alone, with its embedded store, on the same port. Safe to run twice.
+# Without Docker, it runs only the service, with its embedded store, on the same port. It is safe to run twice.
 
 # shellcheck source=scripts/lib/common.sh
 source "$(dirname "$0")/lib/common.sh"
 # shellcheck source=scripts/lib/images.sh
 source "$ROOT/scripts/lib/images.sh"
-# shellcheck source=scripts/lib/versions.sh
-source "$ROOT/scripts/lib/versions.sh"
 # shellcheck source=scripts/lib/stack.sh
 source "$ROOT/scripts/lib/stack.sh"
 
-replicas='' way=either build=false
+replicas='' build=false
 while (($#)); do
   case $1 in
     --replicas)
@@ -28,8 +26,8 @@ while (($#)); do
       replicas=$2
       shift
       ;;
-    --online) way=official ;;
-    --offline) way=debian ;;
+    --online) IMAGE_SOURCE=registry ;;
+    --offline) IMAGE_SOURCE=debian ;;
     --build) build=true ;;
     -h | --help) show_help ;;
     *) usage_error "unknown argument '$1'" ;;
@@ -37,53 +35,72 @@ while (($#)); do
   shift
 done
 
-# run_alone: the service without a stack.
-run_alone() {
-  say "Docker is not installed: running the service alone, with its embedded store, on http://localhost:$(http_port)"
+# run_standalone: the service without a stack.
+run_standalone() {
+  local port
+  port=$(env_value HTTP_PORT)
+  say "Docker is not installed: running only the service, with its embedded store, on http://localhost:$port"
   need cargo cargo
   (cd "$ROOT" && cargo build --release --locked)
-  LISTEN_ADDR=0.0.0.0:$(http_port) exec "$ROOT/target/release/mood"
+  rm -rf "$WORK"
+  LISTEN_ADDR=0.0.0.0:$port exec "$ROOT/target/release/mood"
 }
 
-# --- Checks: nothing is changed yet ---
+# profile_has SERVICE: whether COMPOSE_PROFILES starts it.
+profile_has() { [[ ,$(env_value COMPOSE_PROFILES), == *,$1,* ]]; }
 
-# check_port SERVICE NAME: whether the port in variable NAME is free, unless our own SERVICE holds it.
+# --- Checks: these change nothing ---
+
+# check_port SERVICE NAME: the port in variable NAME must be free, unless SERVICE of this stack uses it.
 check_port() {
   local port
   [[ -z $(containers "$1") ]] || return 0
   port=$(env_value "$2")
   if (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null; then
-    die "port $port is in use by something else: stop that, or choose another with $2=… scripts/run.sh"
+    die "port $port is in use by another program: stop it, or choose another port with $2=… scripts/run.sh"
   fi
 }
 
-# check_space: disk and memory, where the engine's are this machine's.
+# check_space: disk and memory, if the Docker daemon runs on this machine.
 check_space() {
   local free memory
   free=$(df -Pk "$(docker info -f '{{.DockerRootDir}}' 2>/dev/null)" 2>/dev/null | awk 'NR == 2 { print $4 }' || true)
-  ((${free:-9999999} > 3000000)) || die "only $((free / 1024)) MB are free where Docker keeps its images, and it needs 3 GB: docker system prune"
+  ((${free:-9999999} > 3000000)) || die "only $((free / 1024)) MiB of disk are free for Docker, and the stack needs 3 GB: docker system prune"
   [[ -r /proc/meminfo ]] || return 0
   memory=$(awk '/^MemAvailable/ { print $2 }' /proc/meminfo)
-  ((memory > 400000)) || die "only $((memory / 1024)) MB of memory are free, and the stack needs 400 MB: stop something else"
+  ((memory > 400000)) || die "only $((memory / 1024)) MiB of memory are free, and the stack needs 400 MB: stop other programs"
 }
 
-# check_readable: the containers' users are others than the one who made this folder.
+# check_readable: the containers run as other users than the owner of this folder.
 check_readable() {
   local hidden
   hidden=$(cd "$ROOT" && find nginx.conf nginx prometheus.yml prometheus redis grafana ! -perm -004 | head -n 1)
-  [[ -z $hidden ]] || die "the containers' users may not read $hidden: chmod -R go+rX $ROOT"
+  [[ -z $hidden ]] || die "the users in the containers cannot read $hidden: chmod -R go+rX $ROOT"
 }
 
-# needs_build: whether the app's image is of other sources than these, or of a stand-in that is to go.
+# check_version NAME LEAST COMMAND…: the image in variable NAME must run COMMAND, and COMMAND must report version LEAST or later.
+check_version() {
+  local image report version
+  image=$(env_value "$1")
+  # An image that runs has passed.
+  [[ -z $(docker ps -q --filter "ancestor=$image" --filter label=com.docker.compose.project) ]] || return 0
+  report=$(docker run --rm --network none --entrypoint "$3" "$image" "${@:4}" 2>&1) ||
+    die "$image does not fit the stack (${report%%$'\n'*}): correct $1 in .env"
+  version=$(awk 'match($0, /[0-9]+(\.[0-9]+)+/) { print substr($0, RSTART, RLENGTH); exit }' <<<"$report")
+  [[ $(printf '%s\n' "$2" "$version" | sort -t . -k 1,1n -k 2,2n -k 3,3n | head -n 1) == "$2" ]] ||
+    die "$image contains version $version, and the stack needs $2 or later: correct $1 in .env"
+}
+
+# needs_build: whether the app image has other sources, or a builder that --online replaces.
 needs_build() {
   [[ $(image_label "$app_image" mood.source) != "$(source_hash)" ]] ||
-    { [[ $way == official ]] && is_offline_image "$(env_value BUILDER_IMAGE)"; }
+    { [[ $IMAGE_SOURCE == registry ]] && is_made_here "$(env_value BUILDER_IMAGE)"; }
 }
 
-has docker || run_alone
+has docker || run_standalone
 need_docker
 need curl curl
-compose version >/dev/null
+has_compose_v2 || need docker-compose docker-compose
 check_readable
 check_port nginx HTTP_PORT
 check_port prometheus PROMETHEUS_PORT
@@ -93,32 +110,37 @@ replicas=${replicas:-$((running > 0 ? running : 1))}
 check_neighbours "$replicas"
 app_image=$(env_value APP_IMAGE)
 if $build && is_published "$app_image"; then
-  usage_error "--build builds an image of one's own, and APP_IMAGE names one of a registry ($app_image)"
+  usage_error "--build builds a local image, but APP_IMAGE names a published one ($app_image)"
 fi
 
 # --- Changes ---
 
+images=(REDIS_IMAGE NGINX_IMAGE PROMETHEUS_IMAGE NGINX_EXPORTER_IMAGE REDIS_EXPORTER_IMAGE)
+! profile_has alertmanager || images+=(ALERTMANAGER_IMAGE)
+! profile_has grafana || images+=(GRAFANA_IMAGE)
+provide stack "${images[@]}"
 skipped=''
-install_images "$way"
-# No registry answered: the builder would not come from there either.
-[[ $IMAGES_WAY == official ]] || way=debian
-if [[ $IMAGES_WAY == debian ]] && profile_has grafana && ! image_exists "$(env_value GRAFANA_IMAGE)"; then
+if profile_has grafana && ! image_exists "$(env_value GRAFANA_IMAGE)"; then
   COMPOSE_PROFILES=$(env_value COMPOSE_PROFILES | tr , '\n' | grep -vx grafana | paste -s -d , - || true)
   export COMPOSE_PROFILES
-  skipped="Grafana: no registry answers and Debian does not have it"
+  skipped="Grafana: it is not in Debian"
 fi
-check_versions
+check_version REDIS_IMAGE 7 redis-server --version
+check_version PROMETHEUS_IMAGE 3 prometheus --version
+# With njs. nginx -t reports what is missing.
+check_version NGINX_IMAGE 1.29.3 sh -c 'echo "load_module modules/ngx_http_js_module.so; events {}" >/tmp/conf
+  nginx -tq -c /tmp/conf && nginx -v'
 if is_published "$app_image"; then
-  image_exists "$app_image" || pull "$app_image" || die "$PULL_SENTENCE"
+  image_exists "$app_image" || pull APP_IMAGE || die "$PULL_ERROR"
 elif $build || needs_build; then
-  build_app "$way" "$(own_arch)"
+  build_app "$(own_arch)"
 fi
 
-# Now it is clear what starts.
+# Only now it is clear which services start.
 ! profile_has grafana || check_port grafana GRAFANA_PORT
 ! profile_has alertmanager || check_port alertmanager ALERTMANAGER_PORT
 
-step "Starting $replicas replica(s) and what stands around them"
+step "Starting the stack with $replicas replica(s)"
 start_replicas "$replicas"
 
 mood=$(curl -sf "$(base_url)/mood")
@@ -127,10 +149,10 @@ say
 say "${BOLD}$(field emoji) $(field mood)${RESET}  $(field message)"
 say
 say "page        $(base_url)"
-say "Prometheus  $(prometheus_url)"
+say "Prometheus  http://localhost:$(env_value PROMETHEUS_PORT)"
 if [[ -n $(containers grafana) ]]; then
   say "Grafana     http://localhost:$(env_value GRAFANA_PORT)  ($(env_value GRAFANA_USER), password in .env: change it)"
 fi
 say "replicas    $(replica_count), more with scripts/scale.sh N"
-[[ $IMAGES_WAY != debian ]] || say_versions
-[[ -z $skipped ]] || say "${YELLOW}left out${RESET}    $skipped"
+[[ $IMAGE_SOURCE != debian ]] || say "images      from Debian packages; scripts/run.sh --online replaces them with the official ones"
+[[ -z $skipped ]] || say "${YELLOW}skipped${RESET}     $skipped"

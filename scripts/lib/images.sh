@@ -1,169 +1,128 @@
-# Where the images come from: a registry, or Debian packages where none answers; and the app's own. Sourced by the scripts.
-# shellcheck shell=bash disable=SC2034
+# Where images come from, and how the image of the app is built. Sourced by the scripts.
+# shellcheck shell=bash
 
-# shellcheck source=scripts/lib/pull.sh
-source "$ROOT/scripts/lib/pull.sh"
-# shellcheck source=scripts/lib/debian.sh
-source "$ROOT/scripts/lib/debian.sh"
-
-# image_limit: what the app's image may have, in bytes. The official compiler makes it a little larger than Debian's.
-image_limit() { if is_offline_image "$(env_value BUILDER_IMAGE)"; then echo 860000; else echo 1000000; fi; }
+# Set by --online and --offline:
+#   auto       images that are present; else from a registry; else from Debian packages, which then stay in use
+#   registry   only official images
+#   debian     only images from Debian packages
+IMAGE_SOURCE=auto
 
 image_exists() { docker image inspect "$1" >/dev/null 2>&1; }
 image_label() { docker image inspect -f "{{index .Config.Labels \"$2\"}}" "$1" 2>/dev/null || true; }
 
-# source_hash: changes with anything that goes into the binary.
+# is_made_here IMAGE: whether offline/make-images.sh made it.
+is_made_here() { [[ -n $(image_label "$1" mood.offline) ]]; }
+
+# is_published IMAGE: whether the image of the app comes from a registry.
+is_published() { [[ $1 == */* ]]; }
+
+# pull NAME: pulls the image that variable NAME names. Fails with a sentence in PULL_ERROR if there is no usable registry, and
+# dies if the registry does not have the image.
+pull() {
+  local image error place=.env
+  image=$(env_value "$1")
+  [[ -z ${!1+set} ]] || place="the environment"
+  step "Pulling $image"
+  # Docker writes progress to stdout and errors to stderr.
+  { error=$(docker pull "$image" 2>&1 >&3); } 3>&1 && return
+  error=${error//$'\n'/ }
+  case $error in
+    *toomanyrequests* | *"rate limit"* | *" 429"*)
+      PULL_ERROR="the registry of $image allows no more pulls for now (429): log in with docker login, or wait an hour"
+      ;;
+    *denied* | *unauthorized* | *"authentication required"*)
+      die "access to $image is denied: correct $1 in $place, or log in with docker login"
+      ;;
+    *"manifest unknown"* | *"not found"* | *"no matching manifest"* | *"does not exist"* | *"invalid reference"*)
+      die "$image does not exist in its registry, or not for this architecture: correct $1 in $place"
+      ;;
+    *"dial tcp"* | *"no such host"* | *timeout* | *"request canceled"* | *"deadline exceeded"* | *x509* | *"tls: "*)
+      PULL_ERROR="the registry of $image cannot be reached (${error##*: })"
+      ;;
+    *) die "$image could not be pulled: $error" ;;
+  esac
+  return 1
+}
+
+# provide TARGET NAME…: makes sure that the images exist that these variables name, all from one source. TARGET is what
+# offline/make-images.sh calls them. Sets IMAGE_SOURCE to debian if they come from Debian packages.
+provide() {
+  local target=$1 name image
+  shift
+  if [[ $IMAGE_SOURCE == auto ]] && is_made_here "$(env_value "$1")"; then IMAGE_SOURCE=debian; fi
+  for name; do
+    [[ $IMAGE_SOURCE != debian ]] || break
+    image=$(env_value "$name")
+    if image_exists "$image" && { [[ $IMAGE_SOURCE == auto ]] || ! is_made_here "$image"; }; then continue; fi
+    pull "$name" && continue
+    if [[ $IMAGE_SOURCE == registry ]] || ! has apt-get; then die "$PULL_ERROR"; fi
+    [[ $(id -u) == 0 ]] || die "$PULL_ERROR; to make the images from Debian packages: sudo $0 --offline"
+    note "$PULL_ERROR"
+    IMAGE_SOURCE=debian
+  done
+  [[ $IMAGE_SOURCE != debian ]] || "$ROOT/offline/make-images.sh" "$target"
+}
+
+# source_hash: changes with every file that affects the binary.
 source_hash() {
-  (cd "$ROOT" && find Cargo.toml Cargo.lock build.rs Dockerfile.scratch scripts/lib/compile.sh src offline -type f |
+  (cd "$ROOT" && find Cargo.toml Cargo.lock build.rs Dockerfile.scratch scripts/lib/compile.sh src offline/builder -type f |
     LC_ALL=C sort | xargs cksum | checksum)
 }
 
-# have_official IMAGE: pulls the official image of this name unless it is here.
-have_official() {
-  if image_exists "$1" && ! is_offline_image "$1"; then return 0; fi
-  pull "$1"
-}
-
-# or_debian: after a pull that failed: returns if Debian packages can take the registry's place, else dies.
-or_debian() {
-  if [[ $PULL_KIND == unreachable || $PULL_KIND == limited ]]; then
-    if can_use_debian; then
-      note "$PULL_SENTENCE"
-      return 0
-    fi
-    ! has apt-get || PULL_SENTENCE="$PULL_SENTENCE; or make the images from Debian packages: sudo $0 --offline"
-  fi
-  die "$PULL_SENTENCE"
-}
-
-# profile_has SERVICE: whether COMPOSE_PROFILES starts it.
-profile_has() { [[ ,$(env_value COMPOSE_PROFILES), == *,$1,* ]]; }
-
-# wanted_images: the official images that the stack takes, without the app's. Redis' decides where all come from.
-wanted_images() {
-  local name
-  for name in REDIS NGINX PROMETHEUS NGINX_EXPORTER REDIS_EXPORTER; do env_value "${name}_IMAGE" && echo; done
-  if profile_has alertmanager; then env_value ALERTMANAGER_IMAGE && echo; fi
-  if profile_has grafana; then env_value GRAFANA_IMAGE && echo; fi
-}
-
-# install_images WAY: all that wanted_images names, by WAY: official (or nothing), debian, or either. Sets IMAGES_WAY to
-# official or debian.
-install_images() {
-  local way=$1 image
-  IMAGES_WAY=official
-  if [[ $way == either ]] && is_offline_image "$(env_value REDIS_IMAGE)"; then
-    note "the images from Debian packages stand in for the official ones; to go back to those: scripts/run.sh --online"
-    way=debian
-  fi
-  if [[ $way != debian ]]; then
-    for image in $(wanted_images); do
-      have_official "$image" && continue
-      if [[ $way == official ]]; then die "$PULL_SENTENCE"; fi
-      or_debian
-      way=debian
-      break
-    done
-  fi
-  if [[ $way == debian ]]; then
-    install_offline_images
-    IMAGES_WAY=debian
-  fi
-}
-
-# install_builder WAY: the image that compiles the app, likewise. Sets BUILDER_WAY.
-install_builder() {
-  local way=$1 image
-  image=$(env_value BUILDER_IMAGE)
-  BUILDER_WAY=official
-  if [[ $way == either ]] && is_offline_image "$image"; then way=debian; fi
-  if [[ $way != debian ]]; then
-    have_official "$image" && return
-    if [[ $way == official ]]; then die "$PULL_SENTENCE"; fi
-    or_debian
-  fi
-  BUILDER_WAY=debian
-}
-
-# is_published IMAGE: whether the app's image is one of a registry, and not ours to build.
-is_published() { [[ $1 == */* ]]; }
-
-# own_arch: this engine's architecture, as Docker calls it.
+# The architecture of the Docker daemon, in Docker's terms.
 own_arch() { docker version -f '{{.Server.Arch}}'; }
 
-# build_app WAY ARCH [OPTION…]: the app's image, from the sources as they are; options go to docker build. Sets APP_TAG,
-# the image's name: for another architecture than this engine's it is one of its own.
+# build_app ARCH [OPTION…]: builds the image of the app; options go to docker build. Sets APP_TAG to its name, which ends in the
+# architecture if that is not the daemon's own.
 build_app() {
-  local arch=$2 builder folder arguments
-  install_builder "$1"
+  [[ $1 != either ]] || shift
+  local arch=$1 builder tool=(docker build) options=(--build-arg "TARGETARCH=$1" "${@:2}") foreign=false
+  provide builder BUILDER_IMAGE
   builder=$(env_value BUILDER_IMAGE)
   APP_TAG=$(env_value APP_IMAGE)
-  arguments=("${@:3}" --build-arg "TARGETARCH=$arch")
-  if [[ $BUILDER_WAY == debian ]]; then
-    if [[ $arch == "$(own_arch)" ]]; then install_offline_builder; else builder=$(install_cross_builder "$arch"); fi
-    arguments+=(--network none)
+  if [[ $arch != "$(own_arch)" ]]; then
+    foreign=true APP_TAG=$APP_TAG-$arch
+    if [[ $IMAGE_SOURCE == debian ]]; then
+      "$ROOT/offline/make-images.sh" "builder-$arch"
+      builder=$builder-$arch
+    fi
+    if docker buildx version >/dev/null 2>&1; then
+      tool=(docker buildx build --load --platform "linux/$arch")
+      foreign=false
+    fi
   fi
-  arguments+=(--build-arg "BUILDER=$builder" --build-arg "SOURCE=$(source_hash)")
-  arguments+=(--build-arg "GIT_COMMIT=$(git_commit)")
-  [[ $arch == "$(own_arch)" ]] || APP_TAG=$APP_TAG-$arch
+  [[ $IMAGE_SOURCE != debian ]] || options+=(--network none)
   step "Building $APP_TAG (one to three minutes the first time)"
-  folder=$(temp_folder)
-  if [[ $arch == "$(own_arch)" ]]; then
-    logged_build "$folder" "${arguments[@]}" -t "$APP_TAG" -f "$ROOT/Dockerfile.scratch" "$ROOT"
-  else
-    # The classic builder cannot make an image of another platform than its own: only compiling is left to it.
-    logged_build "$folder" "${arguments[@]}" -t "$APP_TAG-stage" -f "$ROOT/Dockerfile.scratch" --target build "$ROOT"
-    binary_of_image "$folder/mood" "$APP_TAG-stage"
-    import_app "$folder" "$arch"
-  fi
-  rm -rf "$folder"
-}
-
-# import_app FOLDER ARCH: makes the image APP_TAG of the binary in FOLDER, as the last stage of Dockerfile.scratch says.
-import_app() {
-  local changes=(--platform "linux/$2") line
-  while IFS= read -r line; do
-    changes+=(--change "$line")
-  done < <(awk '
-    /^FROM scratch/ { last = 1; next }
-    !last || /^(ARG|COPY|#)/ { next }
-    sub(/\\$/, "") { text = text $0; next }
-    text $0 != "" { print text $0; text = "" }' "$ROOT/Dockerfile.scratch" |
-    sed -e "s|\${GIT_COMMIT}|$(git_commit)|" -e "s|\${SOURCE}|$(source_hash)|")
-  tar -C "$1" -cf - mood | docker import "${changes[@]}" - "$APP_TAG" >/dev/null
-  [[ $(docker image inspect -f '{{.Architecture}}' "$APP_TAG") == "$2" ]] || relabel_app "$1/image" "$2"
-}
-
-# relabel_app FOLDER ARCH: older engines take every import for their own architecture; the image's file says which it is.
-relabel_app() {
-  local config
-  mkdir "$1"
-  docker save "$APP_TAG" | tar -C "$1" -xf -
-  config=$(sed 's/.*"Config":"\([^"]*\)".*/\1/' "$1/manifest.json")
-  sed "s/\"architecture\":\"[^\"]*\"/\"architecture\":\"$2\"/" "$1/$config" >"$1/config"
-  mv "$1/config" "$1/$config"
-  tar -C "$1" -cf - . | docker load -q >/dev/null
+  quietly "the image could not be built" "${tool[@]}" "${options[@]}" \
+    --build-arg "BUILDER=$builder" --build-arg "SOURCE=$(source_hash)" --build-arg "GIT_COMMIT=$(git_commit)" \
+    -t "$APP_TAG" -f "$ROOT/Dockerfile.scratch" "$ROOT"
+  # From scripts/lib/compile.sh.
+  sed -n 's/^.*warning: \(the standard library cannot\)/\1/p' "$WORK/log" | while IFS= read -r line; do warn "$line"; done
+  ! $foreign || set_architecture "$APP_TAG" "$arch"
 }
 
 git_commit() { git -C "$ROOT" rev-parse --short=12 HEAD 2>/dev/null || echo unknown; }
 
-# logged_build FOLDER ARGUMENTS…: docker build, its output in FOLDER and shown only if it fails.
-logged_build() {
-  local log=$1/build.log
-  shift
-  if ! busy "$log" docker build "$@"; then
-    tail -n 20 "$log" >&2
-    die "the image could not be built; all that was said is in $log"
-  fi
-  # Where the standard library could not be built along.
-  sed -n 's/^.*warning: \(the standard library cannot\)/\1/p' "$log" | while IFS= read -r line; do warn "$line"; done
+# set_architecture IMAGE ARCH: the classic builder labels every image with the architecture of the daemon.
+set_architecture() {
+  local folder=$WORK/image config
+  mkdir "$folder"
+  docker save "$1" | tar -C "$folder" -xf -
+  config=$folder/$(sed 's/.*"Config":"\([^"]*\)".*/\1/' "$folder/manifest.json")
+  sed "s/\"architecture\":\"[^\"]*\"/\"architecture\":\"$2\"/" "$config" >"$folder/new" && mv "$folder/new" "$config"
+  tar -C "$folder" -cf - . | docker load -q >/dev/null
+  rm -rf "$folder"
 }
 
-# binary_of_image FILE [IMAGE]: takes the binary out of the app's image.
+# binary_of_image FILE [IMAGE]: copies the binary out of the image of the app.
 binary_of_image() {
   local container
-  # The command is never run; an image that names none wants one.
+  # An image without a command requires one here. It never runs.
   container=$(docker create "${2:-$(env_value APP_IMAGE)}" /mood 2>/dev/null)
   docker cp "$container:/mood" "$1" >/dev/null 2>&1
   docker rm -f "$container" >/dev/null
 }
+
+# Transition.
+# shellcheck source=scripts/lib/debian.sh
+source "$ROOT/scripts/lib/debian.sh"

@@ -57,7 +57,7 @@ GNUISMS = {
 # Only where the tool is asked for first, or where only Debian gets to.
 ALLOWED = {
     ("build", "sha256sum"), ("common", "sha256sum"), ("common", "mktemp"),
-    ("pull", "*timeout*"), ("engine", "setsid"), ("debian", "grep -oE 'https"), ("debian", "cp -L"),
+    ("images", "*timeout*"), ("engine", "setsid"),
 }
 
 
