@@ -62,6 +62,15 @@ need() {
   die "$1 is missing: $install $2"
 }
 
+# exec_python PROGRAM ARGUMENT…: continues as a Python program of this project.
+exec_python() {
+  local python=${PYTHON:-python3} program=$1
+  shift
+  "$python" -c 'import sys; sys.exit(sys.version_info < (3, 9))' 2>/dev/null ||
+    die "$python is not Python 3.9 or later: install it, or name another with PYTHON=… $0"
+  exec "$python" "$ROOT/$program" "$@"
+}
+
 # checksum: of stdin, to detect changes. (sha256sum is not POSIX.)
 checksum() { cksum | tr ' ' '-'; }
 

@@ -15,7 +15,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 
 
-class StackError(AssertionError):
+class StackError(Exception):
     """A command or a request failed. The message is for users."""
 
 
@@ -72,6 +72,15 @@ def compose(*arguments, **environment):
         raise StackError(result.stderr)
 
 
+def need_stack():
+    """Ends the program with one line if Docker is not usable or the stack does not run."""
+    check = 'source "$0/common.sh" && source "$0/stack.sh" && need_docker'
+    if subprocess.run(["bash", "-c", check, ROOT / "scripts/lib"]).returncode:
+        raise SystemExit(1)
+    if not containers("nginx"):
+        raise StackError("the stack does not run: scripts/run.sh")
+
+
 # --- Containers ---
 
 
@@ -90,6 +99,15 @@ def service_of(container):
 
 def address_of(container, network):
     return container["NetworkSettings"]["Networks"][f"{PROJECT}_{network}"]["IPAddress"]
+
+
+def replica_count():
+    return len(containers("app"))
+
+
+def scale_to(count):
+    if replica_count() != count:
+        script("scale.sh", str(count))
 
 
 def helper(network, *command):
@@ -152,6 +170,19 @@ def fetch(path, method="GET", headers=None, base=URL, timeout=10):
         return error.code, error.headers, error.read()
 
 
+def try_fetch(path="/mood", base=URL, timeout=2):
+    """Like fetch, but (None, {}, b"") if there is no response in time."""
+    try:
+        return fetch(path, base=base, timeout=timeout)
+    except (OSError, http.client.HTTPException):
+        return None, {}, b""
+
+
+def reached(count):
+    """Whether Nginx passes requests to this many replicas."""
+    return len({try_fetch()[1].get("X-Served-By") for _ in range(count * 8)} - {None}) >= count
+
+
 def query(expression):
     """The result vector of a PromQL expression."""
     _, _, body = fetch(f"/api/v1/query?query={urllib.parse.quote(expression)}", base=PROMETHEUS)
@@ -186,9 +217,10 @@ class Load:
     A latency counts from when its request was due, so that a stall is not hidden.
     """
 
-    def __init__(self, rate=300, clients=64, path="/mood"):
+    def __init__(self, rate=300, clients=64, path="/mood", accept="*/*"):
         self.rate = rate
         self.path = path
+        self.headers = {"Accept": accept}
         self.failures = []
         self._latencies = []
         self._next = 0
@@ -226,7 +258,7 @@ class Load:
             if self._stop.wait(max(0, due - time.monotonic())):
                 break
             try:
-                connection.request("GET", self.path)
+                connection.request("GET", self.path, headers=self.headers)
                 response = connection.getresponse()
                 response.read()
                 problem = None if response.status == 200 else f"status {response.status}"
