@@ -95,19 +95,30 @@ wait_until() {
 # quietly MESSAGE COMMAND…: runs a command with its output in $WORK/log. On a terminal it shows the elapsed seconds. If the
 # command fails, it shows the end of the output and dies with MESSAGE.
 quietly() {
-  local message=$1 began=$SECONDS pid
+  local message=$1 status=0 clock=''
   shift
-  "$@" >"$WORK/log" 2>&1 &
-  pid=$!
-  while [[ -t 1 ]] && kill -0 "$pid" 2>/dev/null; do
-    printf '\r%s    %s s%s' "$DIM" $((SECONDS - began)) "$RESET"
-    sleep 0.2
-  done
-  [[ ! -t 1 ]] || printf '\r\e[K'
-  wait "$pid" || {
+  if [[ -t 1 ]]; then
+    show_seconds &
+    clock=$!
+  fi
+  "$@" >"$WORK/log" 2>&1 || status=$?
+  if [[ -n $clock ]]; then
+    kill "$clock"
+    wait "$clock" 2>/dev/null || true
+    printf '\r\e[K'
+  fi
+  if ((status)); then
     tail -n 20 "$WORK/log" >&2
     die "$message (above is the reason)"
-  }
+  fi
+}
+
+show_seconds() {
+  local began=$SECONDS
+  while kill -0 $$ 2>/dev/null; do
+    printf '\r%s    %s s%s' "$DIM" $((SECONDS - began)) "$RESET"
+    sleep 1
+  done
 }
 
 # --- TRANSITION: used only by scripts that are being replaced ---
