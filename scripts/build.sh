@@ -62,7 +62,7 @@ say "user     $(inspect '{{.Config.User}}')"
 ! has file || [[ $linkage == *"statically linked"* ]] || die "the binary is not statically linked: $linkage"
 if ((size > limit)); then
   excess="the image is $((size - limit)) bytes too large"
-  grep -q "with the ready-made standard library" "$WORK/mood" || die "$excess"
+  grep -q "with the prebuilt standard library" "$WORK/mood" || die "$excess"
   warn "$excess, because the standard library could not be built from source"
 fi
 if $twice; then

@@ -6,5 +6,5 @@ pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 pub const COMMIT: &str = env!("MOOD_COMMIT");
 /// The target triple. Set by build.rs.
 pub const TARGET: &str = env!("MOOD_TARGET");
-/// `ready-made` if the standard library could not be built along (scripts/lib/compile.sh), else empty.
+/// `prebuilt` if the standard library could not be built from source (scripts/lib/compile.sh), else empty.
 pub const STD: &str = env!("MOOD_STD");

@@ -29,7 +29,7 @@ pub fn parse(arguments: impl IntoIterator<Item = String>) -> Command {
 }
 
 fn version() -> String {
-    let std = if build::STD.is_empty() { "" } else { ", with the ready-made standard library" };
+    let std = if build::STD.is_empty() { "" } else { ", with the prebuilt standard library" };
     format!("{} {} ({}, {}{std})\n", build::NAME, build::VERSION, build::COMMIT, build::TARGET)
 }
 

@@ -1,26 +1,25 @@
 #!/bin/sh
-# Compiles the service inside the image's build: one static file, as small as it gets. Called by Dockerfile.scratch.
+# Compiles the service to one small static binary. Called by Dockerfile.scratch.
 #
-# The standard library is built along, without what a service never uses (backtraces, Debug output, locations in panics):
-# that is a quarter of the file. Where it cannot be, the ready-made one is taken, which is said, here and by
-# `mood --version`.
+# The standard library is built from source, without backtraces, Debug output and panic locations. This saves a quarter of the
+# binary. If it cannot be built, the prebuilt one is used, with a warning here and a note in `mood --version`.
 #
-# Environment: TARGETARCH (amd64, arm64; default this machine's), BUILDER_FLAGS (what this builder's rustc needs beside)
+# Environment: TARGETARCH (amd64 or arm64; default: this machine), BUILDER_FLAGS (additional flags for rustc)
 
 set -eu
 
 case ${TARGETARCH:-$(uname -m)} in
   amd64 | x86_64) target=x86_64-unknown-linux-musl ;;
   arm64 | aarch64) target=aarch64-unknown-linux-musl ;;
-  *) echo "error: not for ${TARGETARCH:-$(uname -m)}: amd64 or arm64" >&2 && exit 1 ;;
+  *) echo "error: ${TARGETARCH:-$(uname -m)} is not supported: use amd64 or arm64" >&2 && exit 1 ;;
 esac
 
 static="-Ctarget-feature=+crt-static -Crelocation-model=static -Clink-arg=-static -Clink-arg=-no-pie"
-# Data that followed the code on a page of its own would fill the rest of the code's last page with nothing.
+# Code and data share a page, so the binary has no padding between them.
 small="-Clink-arg=-Wl,-z,noseparate-code -Clink-arg=-Wl,-z,common-page-size=64 -Clink-arg=-Wl,-z,norelro -Clink-arg=-Wl,--build-id=none \
 -Cjump-tables=no -Zlocation-detail=none -Zfmt-debug=shallow"
 
-# For another architecture the official toolchain brings its own linker and libc.
+# The official toolchain has a linker and a libc for other architectures.
 if command -v rustup >/dev/null; then
   case $target in
     "$(uname -m)"-*) ;;
@@ -42,25 +41,25 @@ compile_small() (
   compile "$static $small ${BUILDER_FLAGS:-}"
 )
 
-compile_ready_made() (
-  export MOOD_STD=ready-made
+compile_prebuilt() (
+  export MOOD_STD=prebuilt
   compile "$static ${BUILDER_FLAGS:-}"
 )
 
-# Decided once: the dependencies are compiled first, in a layer of their own, and the service must match them.
+# Decided once, for the dependencies, which are compiled in a separate layer. The service must match them.
 if [ ! -e /tmp/std ]; then
   if compile_small 2>/tmp/log; then
     echo small >/tmp/std
   else
     cat /tmp/log >&2
     reason=$(sed -n 's/^error[^:]*: //p' /tmp/log | head -n 1)
-    echo "warning: the standard library cannot be built along (${reason:-no reason given}); with the ready-made one the binary is larger and does the same" >&2
-    echo ready-made >/tmp/std
-    compile_ready_made
+    echo "warning: the standard library cannot be built from source (${reason:-no reason given}); with the prebuilt one, the binary is larger and behaves the same" >&2
+    echo prebuilt >/tmp/std
+    compile_prebuilt
   fi
 elif [ "$(cat /tmp/std)" = small ]; then
   compile_small
 else
-  compile_ready_made
+  compile_prebuilt
 fi
 cp "target/$target/release/mood" /mood

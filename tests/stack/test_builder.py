@@ -1,4 +1,4 @@
-"""Dockerfile.scratch with a builder that cannot build the standard library along."""
+"""Dockerfile.scratch with a builder that cannot build the standard library from source."""
 
 import os
 import re
@@ -10,9 +10,8 @@ import pytest
 
 from stack import ROOT, SETTINGS, docker, fetch, wait_for
 
-BUILDER, IMAGE, PORT = "mood-test-builder:no-rust-src", "mood-of-the-day:ready-made", 18090
-# A ready-made standard library for musl, which Debian does not have: made once, put where rustc looks, and its source
-# taken away.
+BUILDER, IMAGE, PORT = "mood-test-builder:no-rust-src", "mood-of-the-day:prebuilt", 18090
+# Debian has no prebuilt standard library for musl. This builder gets one, and loses the source.
 RECIPE = """
 FROM {builder}
 RUN target=$(uname -m)-unknown-linux-musl && cargo new -q /hello && cd /hello \\
@@ -24,7 +23,7 @@ RUN target=$(uname -m)-unknown-linux-musl && cargo new -q /hello && cd /hello \\
 
 
 @pytest.mark.slow
-def test_the_ready_made_standard_library_is_taken_and_it_is_said(request):
+def test_the_prebuilt_standard_library_is_used_with_a_warning(request):
     recipe = RECIPE.format(builder=SETTINGS["BUILDER_IMAGE"])
     request.addfinalizer(lambda: docker("rmi", "-f", IMAGE, BUILDER, check=False))
     subprocess.run(
@@ -36,11 +35,11 @@ def test_the_ready_made_standard_library_is_taken_and_it_is_said(request):
         env=os.environ | {"BUILDER_IMAGE": BUILDER, "APP_IMAGE": IMAGE},
     )
     assert result.returncode == 0, result.stdout + result.stderr
-    assert re.search(r"warning: the standard library cannot be built along \(.*\); with the ready-made one", result.stderr)
-    assert re.search(r"warning: the image has [0-9]+ bytes too many, since the standard library could not", result.stderr)
+    assert re.search(r"warning: the standard library cannot be built from source \(.*\); with the prebuilt one", result.stderr)
+    assert re.search(r"warning: the image is [0-9]+ bytes too large, because the standard library could not", result.stderr)
     assert "statically linked" in result.stdout
-    assert "ready-made standard library" in docker("run", "--rm", IMAGE, "--version")
-    assert "ready-made" not in docker("run", "--rm", SETTINGS["APP_IMAGE"], "--version")
+    assert "prebuilt standard library" in docker("run", "--rm", IMAGE, "--version")
+    assert "prebuilt" not in docker("run", "--rm", SETTINGS["APP_IMAGE"], "--version")
     assert_same_behaviour()
 
 
