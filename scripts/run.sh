@@ -42,8 +42,8 @@ run_standalone() {
   say "Docker is not installed: running only the service, with its embedded store, on http://localhost:$port"
   need cargo cargo
   (cd "$ROOT" && cargo build --release --locked)
-  rm -rf "$WORK"
-  LISTEN_ADDR=0.0.0.0:$port exec "$ROOT/target/release/mood"
+  export LISTEN_ADDR=0.0.0.0:$port
+  become "$ROOT/target/release/mood"
 }
 
 # profile_has SERVICE: whether COMPOSE_PROFILES starts it.

@@ -62,13 +62,19 @@ need() {
   die "$1 is missing: $install $2"
 }
 
+# become COMMAND…: exec does not run the trap.
+become() {
+  rm -rf "$WORK"
+  exec "$@"
+}
+
 # exec_python PROGRAM ARGUMENT…: continues as a Python program of this project.
 exec_python() {
   local python=${PYTHON:-python3} program=$1
   shift
   "$python" -c 'import sys; sys.exit(sys.version_info < (3, 9))' 2>/dev/null ||
     die "$python is not Python 3.9 or later: install it, or name another with PYTHON=… $0"
-  exec "$python" "$ROOT/$program" "$@"
+  become "$python" "$ROOT/$program" "$@"
 }
 
 # checksum: of stdin, to detect changes. (sha256sum is not POSIX.)
