@@ -20,10 +20,9 @@ readonly SERVICE=15080 RESTART=15081
 
 machine=$ROOT/target/arm64
 if [[ ! -e $machine/kernel ]]; then
-  need_debian_tools
   step "Fetching a kernel and busybox for arm64"
   rm -rf "$machine" && mkdir -p "$machine/debian" "$machine/modules"
-  debian_tar extract linux-image-cloud-arm64,busybox-static arm64 |
+  "$ROOT/offline/debian-tar.sh" extract linux-image-cloud-arm64,busybox-static arm64 |
     tar -C "$machine/debian" -xf - --wildcards '*/vmlinuz*' '*/bin/busybox' '*/drivers/virtio/*' '*/drivers/net/*' '*/net/core/*'
   find "$machine/debian" -name '*.ko*' -exec cp {} "$machine/modules" \;
   find "$machine/modules" -name '*.xz' -exec xz -d {} +
