@@ -16,13 +16,38 @@ import json
 import os
 import subprocess
 import sys
+from contextlib import nullcontext, redirect_stdout
 
 import engine
 import experiments
 import load
-from console import Parser, console, healing, main, number
-from stack import need_stack, replica_count, scale_to
+from console import Parser, healing, main, number
+from stack import StackError, need_stack, replica_count, scale_to
 from trial import EXPERIMENTS, REPLICAS, run
+
+
+def chaos():
+    options = arguments()
+    if options.list:
+        for one in EXPERIMENTS.values():
+            print(f"{one.name:<25} {one.about}")
+        return 0
+    need_stack()
+    load.program()
+    if not experiments.faults_are_off():
+        # Replicas that are added here must accept faults like the present ones.
+        os.environ["MOOD_FAULTS"] = "on"
+    results, left_out = [], []
+    with redirect_stdout(sys.stderr) if options.json else nullcontext():
+        try:
+            with healing(scale_to, replica_count()):
+                run_all(options, results, left_out)
+        finally:
+            if not engine.current():
+                show(results, left_out)
+    if options.json:
+        print(json.dumps({"rate": options.rate, "experiments": results}))
+    return min(missed_limits(*results), 100)
 
 
 def arguments():
@@ -39,73 +64,49 @@ def arguments():
     return options
 
 
-def chaos():
-    options = arguments()
-    if options.list:
-        for one in EXPERIMENTS.values():
-            print(f"{one.name:<25} {one.about}")
-        return 0
-    if options.json:
-        console.stream = sys.stderr
-    need_stack()
-    load.program()
-    if not experiments.faults_are_off():
-        # Replicas that are added here must accept faults like the present ones.
-        os.environ["MOOD_FAULTS"] = "on"
-    with healing(scale_to, replica_count()):
-        results, left_out = run_all([EXPERIMENTS[name] for name in options.names or EXPERIMENTS], options)
-    missed = sum(missed_limits(result) for result in results)
-    if options.json:
-        print(json.dumps({"rate": options.rate, "experiments": results}))
-    if not engine.current():
-        show_table(results)
-        console.say(f"{missed} limits missed" + ("; left out: " + " ".join(left_out) if left_out else ""))
-    return min(missed, 100)
-
-
-def run_all(chosen, options):
-    """The results, and the names of the experiments that are impossible here."""
-    results, left_out, isolated = [], [], []
-    for one in chosen:
-        obstacle = one.obstacle()
+def run_all(options, results, left_out):
+    """Adds to the results, and to the names of the experiments that are impossible here."""
+    isolated = []
+    for name in options.names or EXPERIMENTS:
+        obstacle = EXPERIMENTS[name].obstacle()
         if obstacle:
-            console.warn(f"{one.name} is left out: {obstacle}")
-            left_out.append(one.name)
-        elif one.isolated and not engine.current():
-            isolated.append(one.name)
+            print(f"warning: {name} is left out: {obstacle}", file=sys.stderr)
+            left_out.append(name)
+        elif EXPERIMENTS[name].isolated and not engine.current():
+            isolated.append(name)
         else:
-            results.append(run(one, options.rate, options.seconds))
+            results.append(run(EXPERIMENTS[name], options.rate, options.seconds))
     if isolated:
         with engine.second(REPLICAS) as daemon:
             results += run_in(daemon, isolated, options)
-    return results, left_out
 
 
 def run_in(daemon, names, options):
-    """The results of this program, run in a second Docker daemon."""
+    """The results of this program in the second Docker daemon."""
     command = [sys.executable, __file__, "--json", "--rate", str(options.rate), "--seconds", str(options.seconds), *names]
-    with subprocess.Popen(daemon.command(*command), stdout=subprocess.PIPE, stderr=console.stream, text=True) as child:
+    with subprocess.Popen(daemon.command(*command), stdout=subprocess.PIPE, stderr=sys.stdout, text=True) as child:
         try:
             output, _ = child.communicate()
         finally:
-            # It heals on this signal. After its end it is not affected.
+            # If it still runs, it heals.
             child.terminate()
+    if not output:
+        raise StackError("the experiments in the second Docker daemon failed (the reason is above)")
     return json.loads(output)["experiments"]
 
 
-def missed_limits(result):
-    return sum(not bound["kept"] for bound in result["bounds"])
+def missed_limits(*results):
+    return sum(not bound["kept"] for result in results for bound in result["bounds"])
 
 
-def show_table(results):
-    console.say(f"\n{'experiment':<25} {'requests':>8} {'failed':>7} {'p99 ms':>9} {'slowest':>9} {'recovery':>9}  limits")
+def show(results, left_out):
+    print(f"\n{'experiment':<25} {'requests':>8} {'failed':>7} {'p99 ms':>9} {'slowest':>9} {'recovery':>9}  limits")
     for result in results:
-        recovery = "-" if result["recovery_ms"] is None else result["recovery_ms"]
+        name, requests, failed, _, p99, slowest, recovery, *_ = result.values()
+        numbers = f"{requests:>8} {failed:>7} {p99:>9} {slowest:>9} {'-' if recovery is None else recovery:>9}"
         missed = missed_limits(result)
-        console.say(
-            f"{result['name']:<25} {result['requests']:>8} {result['failed']:>7} {result['p99_ms']:>9.1f} "
-            f"{result['slowest_ms']:>9.1f} {recovery:>9}  {f'{missed} missed' if missed else 'kept'}"
-        )
+        print(f"{name:<25} {numbers}  {f'{missed} missed' if missed else 'kept'}")
+    print(f"{missed_limits(*results)} limits missed" + ("; left out: " + " ".join(left_out) if left_out else ""))
 
 
 if __name__ == "__main__":

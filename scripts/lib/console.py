@@ -16,10 +16,7 @@ class Parser(argparse.ArgumentParser):
 
     def __init__(self, program, text):
         super().__init__(prog=program, allow_abbrev=False)
-        self.text = text
-
-    def format_help(self):
-        return self.text
+        self.format_help = lambda: text
 
     def error(self, message):
         self.exit(2, f"error: {message} (see {self.prog} --help)\n")
@@ -36,49 +33,39 @@ def number(least, most):
     return parse
 
 
-class Console:
-    """Messages on stdout, or on stderr if stdout is for results. Colours only on a terminal without NO_COLOR."""
-
-    def __init__(self):
-        self.stream = sys.stdout
-
-    def say(self, text=""):
-        print(text, file=self.stream, flush=True)
-
-    def step(self, text):
-        self.say(f"{self.paint(1, '==>')} {text}")
-
-    def note(self, text):
-        self.say(self.paint(2, f"    {text}"))
-
-    def warn(self, text):
-        print(f"{self.paint(33, 'warning:')} {text}", file=sys.stderr, flush=True)
-
-    def paint(self, code, text):
-        plain = os.environ.get("NO_COLOR") or not self.stream.isatty()
-        return text if plain else f"\033[{code}m{text}\033[0m"
+def paint(code, text):
+    plain = os.environ.get("NO_COLOR") or not sys.stdout.isatty()
+    return text if plain else f"\033[{code}m{text}\033[0m"
 
 
-console = Console()
+def step(text):
+    print(f"{paint(1, '==>')} {text}", flush=True)
+
+
+def note(text):
+    print(paint(2, f"    {text}"), flush=True)
 
 
 def main(program):
     """Runs a program and exits with its result. An error is one line.
 
-    Ctrl-C and SIGTERM leave the program through its `finally` blocks, and further signals do not interrupt these.
+    Ctrl-C and SIGTERM leave the program through its `finally` blocks. Further signals do not interrupt these.
     """
 
     def leave(*_):
-        for one in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(one, signal.SIG_IGN)
+        set_handlers(signal.SIG_IGN)
         raise SystemExit(130)
 
-    for one in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(one, leave)
+    set_handlers(leave)
     try:
         sys.exit(program())
     except (StackError, OSError, subprocess.SubprocessError) as error:
         sys.exit(f"error: {error}")
+
+
+def set_handlers(handler):
+    for one in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(one, handler)
 
 
 @contextmanager

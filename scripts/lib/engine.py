@@ -8,7 +8,7 @@ import subprocess
 from contextlib import contextmanager
 from pathlib import Path
 
-from console import console, healing
+from console import healing, step
 from stack import ROOT, SETTINGS, StackError, defaults, docker, wait_for
 
 NAMESPACE = "mood-chaos"
@@ -76,7 +76,7 @@ def obstacle():
 @contextmanager
 def second(replicas):
     """A second daemon with the images of the first one, in which the stack runs."""
-    console.step("Starting a second Docker daemon, and the stack in it (about a minute)")
+    step("Starting a second Docker daemon, and the stack in it (about a minute)")
     # On the same disk as the data of the first one: the images are large.
     engine = Engine(Path(docker("info", "-f", "{{.DockerRootDir}}")) / "mood-chaos")
     # An earlier one may have been killed.

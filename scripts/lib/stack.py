@@ -39,11 +39,15 @@ PROMETHEUS = f"http://localhost:{SETTINGS['PROMETHEUS_PORT']}"
 # --- Scripts, Docker, and Compose ---
 
 
+def finished(command, timeout, **options):
+    # A command that heals after a Ctrl-C (console.main) must not receive the next one from the terminal.
+    heals = signal.getsignal(signal.SIGINT) == signal.SIG_IGN
+    return subprocess.run(command, capture_output=True, text=True, timeout=timeout, start_new_session=heals, **options)
+
+
 def run(name, *arguments, timeout=60, **environment):
     """The finished process of a script."""
-    return subprocess.run(
-        [ROOT / "scripts" / name, *arguments], capture_output=True, text=True, timeout=timeout, env=os.environ | environment
-    )
+    return finished([ROOT / "scripts" / name, *arguments], timeout, env=os.environ | environment)
 
 
 def script(name, *arguments):
@@ -56,7 +60,7 @@ def script(name, *arguments):
 
 def docker(*arguments, check=True):
     """The output of a Docker command that must succeed; without `check` its finished process."""
-    result = subprocess.run(["docker", *arguments], capture_output=True, text=True, timeout=120)
+    result = finished(["docker", *arguments], 120)
     if check and result.returncode:
         raise StackError(f"docker {' '.join(arguments)}: {result.stderr.strip()}")
     return result.stdout.strip() if check else result
@@ -65,9 +69,7 @@ def docker(*arguments, check=True):
 def compose(*arguments, **environment):
     """Runs Compose, in the version that is installed."""
     command = ["docker", "compose"] if docker("compose", "version", check=False).returncode == 0 else ["docker-compose"]
-    result = subprocess.run(
-        [*command, *arguments], cwd=ROOT, capture_output=True, text=True, timeout=120, env=os.environ | environment
-    )
+    result = finished([*command, *arguments], 120, cwd=ROOT, env=os.environ | environment)
     if result.returncode:
         raise StackError(result.stderr)
 
@@ -178,9 +180,9 @@ def try_fetch(path="/mood", base=URL, timeout=2):
         return None, {}, b""
 
 
-def reached(count):
-    """Whether Nginx passes requests to this many replicas."""
-    return len({try_fetch()[1].get("X-Served-By") for _ in range(count * 8)} - {None}) >= count
+def hosts(requests):
+    """The replicas that respond to this many requests."""
+    return {try_fetch()[1].get("X-Served-By") for _ in range(requests)} - {None}
 
 
 def query(expression):

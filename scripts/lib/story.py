@@ -13,7 +13,7 @@ import sys
 import time
 from contextlib import ExitStack
 
-from console import Parser, console, healing, main, number
+from console import Parser, healing, main, number, paint, step
 from stack import PROMETHEUS, ROOT, SETTINGS, Load, containers, docker, fetch, need_stack, replica_count, scale_to
 
 
@@ -35,11 +35,11 @@ def story():
     redis = containers("redis")[0]["Id"]
     alerts = f"{PROMETHEUS}/alerts"
     where = f"http://localhost:{SETTINGS['GRAFANA_PORT']}, or {alerts}" if containers("grafana") else alerts
-    console.say(f"Watch {where}. The story takes {options.minutes} minutes.")
+    print(f"Watch {where}. The story takes {options.minutes} minutes.", flush=True)
 
     def tell(text, tenths):
         """Lets that many tenths of the story pass."""
-        console.say(f"{console.paint(2, f'{time.time() - began:4.0f} s')}  {text}")
+        print(f"{paint(2, f'{time.time() - began:4.0f} s')}  {text}", flush=True)
         time.sleep(options.minutes * 6 * tenths)
 
     with healing(scale_to, replica_count()):
@@ -59,7 +59,7 @@ def story():
                 tell("evening: two replicas are enough", 1)
         tell("night: no requests", 1)
     if options.draw:
-        console.step("Drawing")
+        step("Drawing")
         drawing = [sys.executable, ROOT / "docs/draw.py", PROMETHEUS, str(int(began)), str(int(time.time()))]
         return subprocess.run(drawing).returncode
 

@@ -4,7 +4,7 @@ import time
 from dataclasses import dataclass, field
 from typing import Callable, List, Optional
 
-from console import console
+from console import note, paint, step
 from load import Oha, measure
 from stack import StackError, query, scale_to, try_fetch, wait_for
 
@@ -53,7 +53,7 @@ class Limit:
         return self.value == self.most if self.exactly else self.value <= self.most
 
     def __str__(self):
-        mark = console.paint(32, "ok    ") if self.kept else console.paint(31, "MISSED")
+        mark = paint(32, "ok    ") if self.kept else paint(31, "MISSED")
         return f"    {mark}  {self.what}: {self.value} ({'exactly' if self.exactly else 'at most'} {self.most})"
 
     def as_json(self):
@@ -80,9 +80,9 @@ class Trial:
     def exactly(self, what, value, wanted):
         self.bounds.append(Limit(what, value, wanted, exactly=True))
 
-    def recovery(self, is_well, most=None, seconds=10):
+    def recovery(self, is_healthy, most=None, seconds=10):
         """Waits until the stack has recovered, for `seconds` at most. `most` is the limit in ms."""
-        self.recovery_ms = milliseconds_until(is_well, seconds)
+        self.recovery_ms = milliseconds_until(is_healthy, seconds)
         if most:
             self.at_most("recovery, ms", self.recovery_ms, most)
 
@@ -96,7 +96,7 @@ class Trial:
 
 def run(experiment, rate, seconds):
     """The results of an experiment, with `seconds` of load before and after it."""
-    console.step(f"{experiment.name}: {experiment.about}")
+    step(f"{experiment.name}: {experiment.about}")
     began = time.monotonic()
     scale_to(REPLICAS)
     wait_for(f"the stack is healthy before {experiment.name}", is_cached, 30)
@@ -113,10 +113,9 @@ def run(experiment, rate, seconds):
     trial.requests, trial.failed = figures.requests, figures.failed
     trial.p50_ms, trial.p99_ms, trial.slowest_ms = (round(ms, 1) for ms in (figures.p50, figures.p99, figures.slowest))
     trial.bounds[:0] = load_limits(experiment, trial, rate)
-    for limit in trial.bounds:
-        console.say(limit)
+    print(*trial.bounds, sep="\n", flush=True)
     trial.alerts = sorted(fired_since(int(time.monotonic() - began) + 5))
-    console.note(f"alerts: {' '.join(trial.alerts) or 'none'}")
+    note(f"alerts: {' '.join(trial.alerts) or 'none'}")
     return trial.as_json()
 
 
@@ -134,7 +133,7 @@ def load_limits(experiment, trial, rate):
 
 def show(when, figures):
     latencies = f"p50 {figures.p50:.1f}, p99 {figures.p99:.1f}, slowest {figures.slowest:.1f} ms"
-    console.say(f"    {when:<7} {figures.requests:6} requests, {figures.failed} failed, {latencies}")
+    print(f"    {when:<7} {figures.requests:6} requests, {figures.failed} failed, {latencies}", flush=True)
 
 
 def milliseconds_until(probe, seconds):
