@@ -43,11 +43,14 @@ def chaos():
             with healing(scale_to, replica_count()):
                 run_all(options, results, left_out)
         finally:
-            if not engine.current():
-                show(results, left_out)
+            if results and not engine.current():
+                show_table(results)
+        missed = missed_limits(*results)
+        if not engine.current():
+            print(f"{missed} limits missed" + ("; left out: " + " ".join(left_out) if left_out else ""))
     if options.json:
         print(json.dumps({"rate": options.rate, "experiments": results}))
-    return min(missed_limits(*results), 100)
+    return min(missed, 100)
 
 
 def arguments():
@@ -84,7 +87,9 @@ def run_all(options, results, left_out):
 def run_in(daemon, names, options):
     """The results of this program in the second Docker daemon."""
     command = [sys.executable, __file__, "--json", "--rate", str(options.rate), "--seconds", str(options.seconds), *names]
-    with subprocess.Popen(daemon.command(*command), stdout=subprocess.PIPE, stderr=sys.stdout, text=True) as child:
+    # In a session of its own Ctrl-C does not reach it.
+    options = {"stdout": subprocess.PIPE, "stderr": sys.stdout, "text": True, "start_new_session": True}
+    with subprocess.Popen(daemon.command(*command), **options) as child:
         try:
             output, _ = child.communicate()
         finally:
@@ -99,14 +104,13 @@ def missed_limits(*results):
     return sum(not bound["kept"] for result in results for bound in result["bounds"])
 
 
-def show(results, left_out):
+def show_table(results):
     print(f"\n{'experiment':<25} {'requests':>8} {'failed':>7} {'p99 ms':>9} {'slowest':>9} {'recovery':>9}  limits")
     for result in results:
         name, requests, failed, _, p99, slowest, recovery, *_ = result.values()
         numbers = f"{requests:>8} {failed:>7} {p99:>9} {slowest:>9} {'-' if recovery is None else recovery:>9}"
         missed = missed_limits(result)
         print(f"{name:<25} {numbers}  {f'{missed} missed' if missed else 'kept'}")
-    print(f"{missed_limits(*results)} limits missed" + ("; left out: " + " ".join(left_out) if left_out else ""))
 
 
 if __name__ == "__main__":

@@ -105,5 +105,5 @@ def remove(engine):
     engine.stop()
     subprocess.run(["ip", "netns", "del", NAMESPACE], capture_output=True)
     subprocess.run(["umount", engine.logs], capture_output=True)
-    shutil.rmtree(engine.folder, ignore_errors=True)
-    shutil.rmtree(ROOT / "state" / ENGINE_PROJECT, ignore_errors=True)
+    for folder in (engine.folder, f"/run/{NAMESPACE}", ROOT / "state" / ENGINE_PROJECT):
+        shutil.rmtree(folder, ignore_errors=True)
