@@ -36,7 +36,8 @@ pull() {
     *"manifest unknown"* | *"not found"* | *"no matching manifest"* | *"does not exist"* | *"invalid reference"*)
       die "$image does not exist in its registry, or not for this architecture: correct $1 in $place"
       ;;
-    *"dial tcp"* | *"no such host"* | *timeout* | *"request canceled"* | *"deadline exceeded"* | *x509* | *"tls: "*)
+    *" lookup "* | *"no such host"*) PULL_ERROR="the registry of $image cannot be reached (its name cannot be resolved)" ;;
+    *"dial tcp"* | *timeout* | *"request canceled"* | *"deadline exceeded"* | *x509* | *"tls: "*)
       PULL_ERROR="the registry of $image cannot be reached (${error##*: })"
       ;;
     *) die "$image could not be pulled: $error" ;;
