@@ -32,17 +32,6 @@ while (($#)); do
   shift
 done
 
-# sha256 FILE: neither tool is POSIX.
-sha256() {
-  if has sha256sum; then
-    sha256sum "$1" | cut -d ' ' -f 1
-  elif has shasum; then
-    shasum -a 256 "$1" | cut -d ' ' -f 1
-  else
-    printf '(sha256sum is not installed)'
-  fi
-}
-
 inspect() { docker image inspect -f "$1" "$APP_TAG"; }
 
 need_docker
@@ -57,7 +46,8 @@ linkage='(file is not installed)'
 ! has file || linkage=$(file -b "$WORK/mood" | cut -d , -f 1-4)
 say "image    $APP_TAG, $(inspect '{{.Os}}/{{.Architecture}}'), $size bytes (limit $limit)"
 say "binary   $linkage"
-say "sha256   $(sha256 "$WORK/mood")"
+# Linux has sha256sum, macOS has shasum.
+say "sha256   $( (sha256sum "$WORK/mood" || shasum -a 256 "$WORK/mood") 2>/dev/null | cut -d ' ' -f 1)"
 say "user     $(inspect '{{.Config.User}}')"
 ! has file || [[ $linkage == *"statically linked"* ]] || die "the binary is not statically linked: $linkage"
 if ((size > limit)); then
