@@ -185,6 +185,7 @@ stack_tests() {
   check "black-box tests of the image's binary" image_tests
   check "Redis 8 and Valkey" store_tests
   check "stack" python_tests test_stack
+  check "Nginx configuration" python_tests test_nginx
   check "page in a browser" python_tests test_page
   check "scripts" python_tests test_scripts
   check "bash 3.2 and POSIX tools" python_tests test_portable
@@ -217,6 +218,7 @@ stack_tests() {
   check "tear down" tear_down
   check "Kubernetes' manifests" kubernetes_tests
   check "Swarm's stack file" python_tests test_swarm_file
+  check "one definition of each value" python_tests test_definitions
   check "Kubernetes' manifests by checkov's policies" policy_tests
   check "a builder without rust-src" python_tests test_builder
   check "arm64" tests/arm64.sh
