@@ -2,7 +2,6 @@
 proxy, as kube-proxy writes them for iptables, in a network namespace of their own. Needs root.
 """
 
-import json
 import os
 import re
 import subprocess
@@ -10,6 +9,7 @@ import time
 
 import pytest
 
+from load import Oha
 from stack import ROOT, wait_for
 
 pytestmark = pytest.mark.root
@@ -69,18 +69,14 @@ def answered(number):
 def shares_of(namespace, **environment):
     """Requests of each replica in six seconds, four seconds after the new ones have come."""
     start(namespace, range(BEFORE), **environment)
-    command = ["ip", "netns", "exec", NAMESPACE, ROOT / "target/tools/bin/oha", "--no-tui", "--output-format", "json",
-               "-c", "32", "-q", "500", "-z", "14s", f"http://{SERVICE}/mood"]
-    load = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    time.sleep(2)
-    start(namespace, range(BEFORE, AFTER), **environment)
-    time.sleep(4)
-    before = [answered(number) for number in range(AFTER)]
-    time.sleep(6)
-    shares = [answered(number) - earlier for number, earlier in enumerate(before)]
-    result = json.loads(load.communicate(timeout=30)[0])
-    assert set(result["statusCodeDistribution"]) == {"200"}
-    assert {error for error in result["errorDistribution"] if "deadline" not in error} == set()
+    with Oha(14, rate=500, connections=32, url=f"http://{SERVICE}/mood", prefix=["ip", "netns", "exec", NAMESPACE]) as load:
+        time.sleep(2)
+        start(namespace, range(BEFORE, AFTER), **environment)
+        time.sleep(4)
+        before = [answered(number) for number in range(AFTER)]
+        time.sleep(6)
+        shares = [answered(number) - earlier for number, earlier in enumerate(before)]
+        assert load.figures().failed == 0
     assert sum(shares) > 2000
     print(f"requests by replica, the last {AFTER - BEFORE} are new: {[int(share) for share in shares]}")
     return shares
