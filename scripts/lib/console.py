@@ -26,7 +26,7 @@ def number(least, most):
     """The type of an argument that is a whole number between two others."""
 
     def parse(text):
-        if not re.fullmatch("[1-9][0-9]{0,5}", text) or not least <= int(text) <= most:
+        if not re.fullmatch("0|[1-9][0-9]{0,5}", text) or not least <= int(text) <= most:
             raise argparse.ArgumentTypeError(f"expected a number from {least} to {most}")
         return int(text)
 

@@ -50,9 +50,9 @@ def run(name, *arguments, timeout=60, **environment):
     return finished([ROOT / "scripts" / name, *arguments], timeout, env=os.environ | environment)
 
 
-def script(name, *arguments):
+def script(name, *arguments, timeout=300):
     """The output of a script that must succeed."""
-    result = run(name, *arguments, timeout=300)
+    result = run(name, *arguments, timeout=timeout)
     if result.returncode:
         raise StackError(f"{name}: {result.stdout[-2000:]}{result.stderr[-2000:]}")
     return result.stdout
@@ -66,10 +66,10 @@ def docker(*arguments, check=True):
     return result.stdout.strip() if check else result
 
 
-def compose(*arguments, **environment):
+def compose(*arguments, timeout=120, **environment):
     """Runs Compose, in the version that is installed."""
     command = ["docker", "compose"] if docker("compose", "version", check=False).returncode == 0 else ["docker-compose"]
-    result = finished([*command, *arguments], 120, cwd=ROOT, env=os.environ | environment)
+    result = finished([*command, *arguments], timeout, cwd=ROOT, env=os.environ | environment)
     if result.returncode:
         raise StackError(result.stderr)
 
