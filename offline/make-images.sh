@@ -21,6 +21,12 @@ readonly STACK="NGINX REDIS PROMETHEUS ALERTMANAGER NGINX_EXPORTER REDIS_EXPORTE
 readonly STACK_BASE=mood-of-the-day-debian BUILDER_BASE=mood-of-the-day-builder-base
 readonly RECIPE=$ROOT/offline/builder
 
+# need_debian: dies if this machine or user cannot make images. Others can still use images that are up to date.
+need_debian() {
+  has apt-get || die "only Debian and Ubuntu can make images from Debian packages: load the images of .env with docker load"
+  [[ $(id -u) == 0 ]] || die "making images from Debian packages requires root: use sudo"
+}
+
 # debian_image NAME PACKAGES: a Debian system with these packages.
 debian_image() {
   local id
@@ -37,6 +43,7 @@ make_stack() {
   for name in $STACK; do names+=("$(env_value "${name}_IMAGE")"); done
   if ! labels=$(docker image inspect -f '{{index .Config.Labels "mood.offline"}}' "${names[@]}" 2>/dev/null | sort -u) ||
     [[ $labels != "$VERSION" ]]; then
+    need_debian
     step "Making the images of the stack from Debian packages (about a minute)"
     quietly "the images could not be made" debian_image $STACK_BASE nginx,libnginx-mod-http-js,redis-server,prometheus,prometheus-alertmanager,prometheus-nginx-exporter,prometheus-redis-exporter,busybox,ca-certificates
     for name in $STACK; do
@@ -54,6 +61,7 @@ make_builder() {
   image=$(env_value BUILDER_IMAGE)
   lock=$(cat "$ROOT/Cargo.lock" "$RECIPE/Dockerfile" "$RECIPE/cargo-config.toml" "$RECIPE/libunwind-stubs.c" | checksum)
   [[ $(image_label "$image" mood.lock) != "$lock" ]] || return 0
+  need_debian
   need cargo cargo
   if ! image_exists $BUILDER_BASE; then
     step "Making a Rust builder from Debian packages (about two minutes)"
@@ -79,6 +87,7 @@ make_cross_builder() {
   builder=$(env_value BUILDER_IMAGE)
   lock=$(image_label "$builder" mood.lock)-$(checksum <"$RECIPE/cross.Dockerfile")
   [[ $(image_label "$builder-arm64" mood.lock) != "$lock" ]] || return 0
+  need_debian
   step "Making a Rust builder for arm64 (about a minute)"
   work=$WORK/cross
   mkdir "$work"
@@ -96,8 +105,6 @@ for target; do
     *) usage_error "unknown argument '$target'" ;;
   esac
 done
-has apt-get || die "only Debian and Ubuntu can make images from Debian packages: load the images of .env with docker load"
-[[ $(id -u) == 0 ]] || die "making images from Debian packages requires root: use sudo"
 for target; do
   case $target in
     stack) make_stack ;;
