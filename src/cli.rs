@@ -1,7 +1,7 @@
 //! The command line: `mood`, `mood healthcheck`, `--help`, `--version`. Everything else is set by environment.
 
 use crate::build_info as build;
-use crate::config::{self, VARIABLES};
+use crate::config::{self, VARIABLES, Variable};
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::process::ExitCode;
@@ -41,8 +41,9 @@ fn help() -> String {
          mood --version\n  mood --help\n\nEnvironment:\n",
         build::VERSION
     );
-    for (name, default, meaning) in VARIABLES {
-        text.push_str(&format!("  {name:<18} {meaning} [{default}]\n"));
+    for Variable { name, default, allowed, meaning } in &VARIABLES {
+        let default = if default.is_empty() { String::new() } else { format!(" [{default}]") };
+        text.push_str(&format!("  {name:<20} {meaning} ({allowed}){default}\n"));
     }
     text
 }
@@ -61,7 +62,8 @@ pub fn fail(code: u8, text: &str) -> ExitCode {
 /// Asks /readyz on the configured port, for containers that have no shell and no curl.
 pub fn healthcheck() -> ExitCode {
     let listen = std::env::var("LISTEN_ADDR").ok().filter(|listen| !listen.is_empty());
-    let Ok(listen) = listen.as_deref().unwrap_or(config::default("LISTEN_ADDR")).parse::<SocketAddr>() else {
+    let listen = listen.as_deref().unwrap_or(config::find("LISTEN_ADDR").default);
+    let Ok(listen) = listen.parse::<SocketAddr>() else {
         return fail(1, "LISTEN_ADDR is not an address and a port");
     };
     match is_ready(listen) {
@@ -73,7 +75,8 @@ pub fn healthcheck() -> ExitCode {
 
 fn is_ready(listen: SocketAddr) -> io::Result<bool> {
     const TIMEOUT: Duration = Duration::from_secs(1);
-    let mut stream = TcpStream::connect_timeout(&config::own_address(listen), TIMEOUT)?;
+    // On Linux, 0.0.0.0 and [::] lead to loopback.
+    let mut stream = TcpStream::connect_timeout(&listen, TIMEOUT)?;
     stream.set_read_timeout(Some(TIMEOUT))?;
     stream.write_all(b"GET /readyz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
     let mut status = [0; 12];

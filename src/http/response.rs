@@ -104,20 +104,10 @@ mod tests {
     #[test]
     fn a_status_line_has_the_reason_phrase_of_the_standard() {
         for line in [
-            "200 OK",
-            "303 See Other",
-            "304 Not Modified",
-            "400 Bad Request",
-            "404 Not Found",
-            "405 Method Not Allowed",
-            "411 Length Required",
-            "413 Content Too Large",
-            "414 URI Too Long",
-            "417 Expectation Failed",
-            "429 Too Many Requests",
-            "431 Request Header Fields Too Large",
-            "500 Internal Server Error",
-            "503 Service Unavailable",
+            "200 OK", "303 See Other", "304 Not Modified", "400 Bad Request", "404 Not Found",
+            "405 Method Not Allowed", "411 Length Required", "413 Content Too Large", "414 URI Too Long",
+            "417 Expectation Failed", "429 Too Many Requests", "431 Request Header Fields Too Large",
+            "500 Internal Server Error", "503 Service Unavailable",
         ] {
             assert_eq!(status_line(line[..3].parse().unwrap()), format!("HTTP/1.1 {line}"));
         }
