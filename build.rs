@@ -1,9 +1,9 @@
-//! Hands what was built, and how, to src/build_info.rs.
+//! Passes the commit and the target to src/build_info.rs.
 
 use std::process::Command;
 
 fn main() {
-    // In an image build there is no git: the commit comes in as an argument.
+    // An image build has no git, so the commit is an argument.
     println!("cargo:rerun-if-env-changed=GIT_COMMIT");
     println!("cargo:rerun-if-changed=.git/HEAD");
     println!("cargo:rerun-if-changed=.git/refs/heads");

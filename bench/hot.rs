@@ -1,9 +1,11 @@
-//! The pure parts that every request passes, and those that only some do. `cargo bench`.
+//! The parts of a request without I/O. `cargo bench`.
 
 use divan::{Bencher, black_box};
 use mood::http::head::{self, Head};
+use mood::http::reply::{Body, Reply};
+use mood::http::request::Request;
 use mood::http::response::{self, Context};
-use mood::http::routes::{Body, Method, Reply, Request, Route};
+use mood::http::routes;
 use mood::mood::entry::Entry;
 use mood::mood::gif;
 use mood::mood::page;
@@ -32,8 +34,8 @@ fn reply() -> Reply {
     }
 }
 
-fn request() -> Request<'static> {
-    Request { method: Method::Get, path: "/mood", accept: None, if_none_match: None, body: b"" }
+fn request<'a>(head: &'a Head) -> Request<'a> {
+    Request { method: "GET", path: "/mood", head, body: b"" }
 }
 
 #[divan::bench]
@@ -43,34 +45,28 @@ fn read_a_stored_entry(bencher: Bencher) {
 }
 
 #[divan::bench]
-fn find_a_route() -> Route {
-    Route::of(black_box(head::path("/mood?again=1")))
+fn find_a_route() -> &'static str {
+    routes::find(head::path(black_box("/mood?again=1")), false).pattern
 }
 
 #[divan::bench]
 fn write_a_response(bencher: Bencher) {
     let (reply, head) = (reply(), Head::default());
-    let context =
-        Context { method: Method::Get, head: &head, request_id: "0123456789abcdef", host: "replica", ends: false };
+    let date = "Sun, 06 Nov 1994 08:49:37 GMT";
+    let context = Context { request_id: "0123456789abcdef", host: "replica", date, closes: false };
     let mut out = Vec::with_capacity(2048);
-    bencher.bench_local(|| response::write(&mut out, black_box(&reply), &context, "Sun, 06 Nov 1994 08:49:37 GMT"));
+    bencher.bench_local(|| response::write(&mut out, black_box(&reply), &request(&head), &context));
 }
 
 #[divan::bench]
 fn write_a_log_line(bencher: Bencher) {
-    let (reply, request) = (reply(), request());
-    let exchange = Exchange {
-        request: &request,
-        route: Route::Mood,
-        reply: &reply,
-        id: "0123456789abcdef",
-        forwarded_for: None,
-        peer: None,
-    };
+    let (reply, head) = (reply(), Head::default());
+    let request = request(&head);
+    let exchange = Exchange { request: &request, reply: &reply, id: "0123456789abcdef", peer: None };
     let (mut out, now) = (Vec::with_capacity(512), chrono::Utc::now());
     bencher.bench_local(|| {
         out.clear();
-        exchange.write_line(&mut out, "replica", black_box(now));
+        exchange.write_line(&mut out, "info", "replica", black_box(now));
         access_log::end_line(&mut out, Duration::from_micros(123));
     });
 }

@@ -1,4 +1,4 @@
-//! What this binary was built from.
+//! Name, version and origin of this binary.
 
 pub const NAME: &str = env!("CARGO_PKG_NAME");
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");

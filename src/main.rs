@@ -1,21 +1,18 @@
 //! Start-up and shut-down, in the order they happen. The modules are listed in `lib.rs`.
 
 use mood::config::Config;
-use mood::http::faults;
-use mood::http::routes::App;
+use mood::http::app::App;
 use mood::http::server::{self, Server};
 use mood::http::worker::Worker;
 use mood::limits::{self, Connections};
 use mood::lock::lock;
-use mood::mood::service::Service;
 use mood::observability::logging;
 use mood::observability::metrics::Metrics;
 use mood::os;
-use mood::store::{Store, memory::MemoryStore, redis::RedisStore};
 use mood::{build_info as build, cli as command};
 use std::io;
 use std::process::ExitCode;
-use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::sync::atomic::Ordering::SeqCst;
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -68,13 +65,7 @@ fn serve() -> ExitCode {
         Ok(server) => server,
         Err(error) => return cannot_start(&error),
     };
-    let app = Arc::new(App {
-        service: Service::new(store(&config, &metrics), Arc::clone(&metrics), config.zone),
-        metrics: Arc::clone(&metrics),
-        host,
-        faults: config.faults.then(faults::Faults::default),
-        draining: AtomicBool::new(false),
-    });
+    let app = Arc::new(App::new(&config, Arc::clone(&metrics), host));
     let workers = match server.start_workers(config.workers, &app, connections) {
         Ok(workers) => workers,
         Err(error) => return cannot_start(&error),
@@ -146,15 +137,6 @@ fn drain(config: &Config, connections: &Connections, app: &App, deadline: Instan
             log::warn!("stopped by a second signal");
             logging::flush(Instant::now() + LAST_WORDS);
             std::process::exit(130);
-        }
-    }
-}
-
-fn store(config: &Config, metrics: &Arc<Metrics>) -> Box<dyn Store> {
-    match &config.redis {
-        None => Box::new(MemoryStore::default()),
-        Some(client) => {
-            Box::new(RedisStore::new(client.clone(), config.redis_pool_size, config.redis_timeout, Arc::clone(metrics)))
         }
     }
 }

@@ -1,9 +1,14 @@
-//! Faults on purpose, for trying out what stands around the service: `POST /faults`, where MOOD_FAULTS=on.
+//! Fault injection: with MOOD_FAULTS=on, `POST /faults` makes this replica fail on purpose.
 
+use super::app::{App, BatchRead};
+use super::reply::Reply;
+use super::request::Request;
 use crate::lock::lock;
 use serde::Deserialize;
 use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
+
+pub const PATH: &str = "/faults";
 
 /// The body of `POST /faults`. An omitted field has its default; an `error_rate` of zero ends the faults.
 #[derive(Debug, Deserialize, PartialEq)]
@@ -14,9 +19,21 @@ pub struct Wanted {
     pub for_seconds: u64,
 }
 
-/// The faults that are wanted now, until they end by themselves.
+/// The active faults and their end.
 #[derive(Default)]
 pub struct Faults(Mutex<Option<(Wanted, Instant)>>);
+
+/// The handler of `POST /faults`.
+pub fn set(app: &App, request: &Request, _: &mut BatchRead) -> Reply {
+    let Some(faults) = &app.faults else { return Reply::not_found() };
+    match Wanted::parse(request.body) {
+        Ok(wanted) => {
+            faults.set(wanted);
+            Reply::ok()
+        }
+        Err(errors) => Reply::error(400, &errors),
+    }
+}
 
 impl Default for Wanted {
     fn default() -> Wanted {
@@ -26,23 +43,23 @@ impl Default for Wanted {
 
 impl Wanted {
     /// # Errors
-    /// What is wrong, and what is allowed.
+    /// One sentence with every error and the allowed values.
     pub fn parse(body: &[u8]) -> Result<Wanted, String> {
         let wanted: Wanted = serde_json::from_slice(body)
             .map_err(|error| format!("a JSON object with the numbers error_rate and for_seconds is wanted: {error}"))?;
-        let mut mistakes = Vec::new();
+        let mut errors = Vec::new();
         if !(0.0..=1.0).contains(&wanted.error_rate) {
-            mistakes.push("error_rate may be from 0 to 1");
+            errors.push("error_rate may be from 0 to 1");
         }
         if !(1..=3600).contains(&wanted.for_seconds) {
-            mistakes.push("for_seconds may be from 1 to 3600");
+            errors.push("for_seconds may be from 1 to 3600");
         }
-        if mistakes.is_empty() { Ok(wanted) } else { Err(mistakes.join("; ")) }
+        if errors.is_empty() { Ok(wanted) } else { Err(errors.join("; ")) }
     }
 }
 
 impl Faults {
-    /// Replaces what was wanted before.
+    /// Replaces the active faults.
     pub fn set(&self, wanted: Wanted) {
         let mut active = self.active();
         if wanted.error_rate == 0.0 {
@@ -65,7 +82,7 @@ impl Faults {
         self.active().is_some()
     }
 
-    /// Those of now; tells the log when their time is over.
+    /// Ends and logs faults whose time is over.
     fn active(&self) -> MutexGuard<'_, Option<(Wanted, Instant)>> {
         let mut active = lock(&self.0);
         if active.as_ref().is_some_and(|(_, until)| *until <= Instant::now()) {

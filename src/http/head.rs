@@ -1,4 +1,4 @@
-//! What the service reads out of a request's head, and which requests it refuses before looking at the route. Pure.
+//! Parses the head of a request, and refuses requests that no route may get. No I/O.
 
 use std::iter;
 use tiny_http::{HTTPVersion, Header, Request};
@@ -8,10 +8,10 @@ const MAX_TARGET: usize = 8 * 1024;
 /// More headers, or more bytes of them, get 431.
 const MAX_HEADERS: usize = 100;
 const MAX_HEADER_BYTES: usize = 16 * 1024;
-/// A longer body gets 413. tiny_http reads a body up to this length before it hands out the request.
+/// A longer body gets 413. tiny_http itself reads shorter ones before it queues the request.
 const MAX_BODY: u64 = 1024;
 
-/// The headers that decide anything here.
+/// The headers that the service uses.
 #[derive(Debug, Default)]
 pub struct Head<'a> {
     pub accept: Option<List<'a>>,
@@ -19,12 +19,12 @@ pub struct Head<'a> {
     pub request_id: Option<&'a str>,
     /// The first line, since only the first member of the list is used.
     pub forwarded_for: Option<&'a str>,
-    pub connection: Connection,
-    /// Why the request is not carried out and the connection ends.
+    pub keep_alive: KeepAlive,
+    /// Why the request is not executed and its connection is closed.
     pub refusal: Option<Refusal>,
-    /// The length of a body that tiny_http has not read and would wait for.
+    /// The length of a body that tiny_http has not read yet. Dropping the request would wait for it.
     pub unread_body: Option<u64>,
-    /// To tiny_http, the body of such a request ends only with the connection, whatever its length.
+    /// tiny_http reads the body of such a request until the connection ends.
     pub asks_for_upgrade: bool,
 }
 
@@ -63,15 +63,15 @@ impl<'a> From<&'a str> for List<'a> {
     }
 }
 
-/// What becomes of the connection after the answer, which tiny_http decides by the same rules.
+/// Whether the connection stays open after the response. tiny_http decides by the same rules.
 #[derive(Debug, Default, PartialEq, Eq, Clone, Copy)]
-pub enum Connection {
-    /// HTTP/1.1 without a word: it stays.
+pub enum KeepAlive {
+    /// The default of HTTP/1.1.
     #[default]
-    Stays,
-    /// HTTP/1.0 that asked for it: it stays, and the answer must say so.
-    StaysByRequest,
-    Closes,
+    Implicit,
+    /// An HTTP/1.0 client asked for it, so the response must confirm it.
+    Explicit,
+    No,
 }
 
 #[derive(Debug, PartialEq, Eq, Clone, Copy)]
@@ -87,13 +87,13 @@ impl<'a> Head<'a> {
 
     pub fn read(headers: &'a [Header], target: &str, version: &HTTPVersion) -> Head<'a> {
         let mut head = Head::default();
-        let mut body = Body::default();
+        let mut body = DeclaredBody::default();
         let mut bytes = 0;
         let mut connection = None;
         for (place, header) in headers.iter().enumerate() {
             let (name, value) = (header.field.as_str().as_str(), header.value.as_str());
             bytes += name.len() + value.len();
-            // By length first: comparing every name with all of these would cost more than the rest of the parsing.
+            // By length first: comparing every name with all of these costs more than the rest of the parsing.
             match name.len() {
                 6 if name.eq_ignore_ascii_case("accept") => List::add(&mut head.accept, &headers[place..]),
                 6 if name.eq_ignore_ascii_case("expect") => body.is_expected = true,
@@ -110,7 +110,7 @@ impl<'a> Head<'a> {
                 _ => {}
             }
         }
-        head.connection = connection_after(connection, version);
+        head.keep_alive = keep_alive(connection, version);
         head.asks_for_upgrade = asks_for_upgrade(connection);
         head.unread_body = body.unread();
         head.refusal = match () {
@@ -130,9 +130,9 @@ fn refusal(status: u16, error: &'static str) -> Option<Refusal> {
     Some(Refusal { status, error })
 }
 
-/// What the head says about a body.
+/// The body that the head announces.
 #[derive(Default)]
-struct Body {
+struct DeclaredBody {
     length: Option<u64>,
     lengths: u32,
     has_bad_length: bool,
@@ -140,10 +140,10 @@ struct Body {
     is_expected: bool,
 }
 
-impl Body {
+impl DeclaredBody {
     fn add_length(&mut self, value: &str) {
         self.lengths += 1;
-        // tiny_http goes by the first one, and accepts a plus sign: such a body must count as unread, too.
+        // tiny_http uses the first one, and accepts a plus sign: such a body counts as unread, too.
         if self.lengths == 1 {
             self.length = value.parse().ok();
         }
@@ -158,28 +158,27 @@ impl Body {
             Some(_) if self.is_encoded => refusal(400, "both Content-Length and Transfer-Encoding"),
             None if self.is_encoded => refusal(411, "a body needs a Content-Length"),
             Some(length) if length > MAX_BODY => refusal(413, "the body is longer than 1 KiB"),
-            // No body is ever needed, so the client need not be told to go on (RFC 9110, section 10.1.1).
+            // No route needs a body, so no 100 is sent (RFC 9110, section 10.1.1).
             Some(length) if length > 0 && self.is_expected => refusal(417, "send the body without Expect, or no body"),
             _ => None,
         }
     }
 
-    /// tiny_http leaves a body unread if it is long or if the client waits for a word.
+    /// tiny_http does not read a long body, or one whose client waits for a 100.
     fn unread(&self) -> Option<u64> {
         self.length.filter(|length| !self.is_encoded && (*length > MAX_BODY || (*length > 0 && self.is_expected)))
     }
 }
 
-/// tiny_http goes by the first line. Where only a later one asks for the end, the response says so, and the client closes.
-fn connection_after(header: Option<List>, version: &HTTPVersion) -> Connection {
-    let Some(list) = header else {
-        return if *version >= HTTPVersion(1, 1) { Connection::Stays } else { Connection::Closes };
-    };
+/// tiny_http uses only the first line. If a later one asks for the end, the response repeats it, and the client closes.
+fn keep_alive(header: Option<List>, version: &HTTPVersion) -> KeepAlive {
+    let is_1_1 = *version >= HTTPVersion(1, 1);
+    let Some(list) = header else { return if is_1_1 { KeepAlive::Implicit } else { KeepAlive::No } };
     match () {
-        () if list.lines().any(|line| has_word(line, "close")) || asks_for_upgrade(header) => Connection::Closes,
-        () if *version >= HTTPVersion(1, 1) => Connection::Stays,
-        () if has_word(list.first, "keep-alive") => Connection::StaysByRequest,
-        () => Connection::Closes,
+        () if list.lines().any(|line| has_word(line, "close")) || asks_for_upgrade(header) => KeepAlive::No,
+        () if is_1_1 => KeepAlive::Implicit,
+        () if has_word(list.first, "keep-alive") => KeepAlive::Explicit,
+        () => KeepAlive::No,
     }
 }
 
@@ -187,12 +186,12 @@ fn asks_for_upgrade(connection: Option<List>) -> bool {
     connection.is_some_and(|list| has_word(list.first, "upgrade"))
 }
 
-/// As tiny_http compares: a part of a longer word counts, too.
+/// Also as a part of a longer word, as tiny_http compares.
 fn has_word(line: &str, word: &str) -> bool {
     line.to_ascii_lowercase().contains(word)
 }
 
-/// The path of a request target: without query or fragment, and without the scheme and host that a proxy may send.
+/// The path of a request target, without query, fragment, and the scheme and host that a proxy may send.
 pub fn path(target: &str) -> &str {
     let path = match target.strip_prefix("http://").or_else(|| target.strip_prefix("https://")) {
         Some(rest) => rest.find('/').map_or("/", |slash| &rest[slash..]),
@@ -201,8 +200,8 @@ pub fn path(target: &str) -> &str {
     path.split(['?', '#']).next().unwrap_or(path)
 }
 
-/// Whether a request id from outside may go into headers and logs as it is.
-pub fn is_sane_id(id: &str) -> bool {
+/// Whether a client's request id may go into headers and logs unchanged.
+pub fn is_valid_id(id: &str) -> bool {
     (1..=128).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.:".contains(&byte))
 }
 
@@ -233,12 +232,11 @@ mod tests {
 
     #[test]
     fn a_connection_is_kept_by_the_rules_of_its_version() {
-        use Connection::*;
-        let after = |header: Option<&str>, version| connection_after(header.map(List::from), &version);
-        assert_eq!(after(None, HTTPVersion(1, 1)), Stays);
-        assert_eq!(after(None, HTTPVersion(1, 0)), Closes);
-        assert_eq!(after(Some("Keep-Alive"), HTTPVersion(1, 0)), StaysByRequest);
-        assert_eq!(after(Some("close"), HTTPVersion(1, 1)), Closes);
+        let after = |header: Option<&str>, version| keep_alive(header.map(List::from), &version);
+        assert_eq!(after(None, HTTPVersion(1, 1)), KeepAlive::Implicit);
+        assert_eq!(after(None, HTTPVersion(1, 0)), KeepAlive::No);
+        assert_eq!(after(Some("Keep-Alive"), HTTPVersion(1, 0)), KeepAlive::Explicit);
+        assert_eq!(after(Some("close"), HTTPVersion(1, 1)), KeepAlive::No);
     }
 
     #[test]
@@ -264,9 +262,9 @@ mod tests {
         }
 
         #[test]
-        fn a_sane_id_never_needs_escaping(id in "[ -~]{0,4}") {
+        fn a_valid_id_never_needs_escaping(id in "[ -~]{0,4}") {
             let quoted = format!("\"{id}\"");
-            prop_assert!(!is_sane_id(&id) || serde_json::to_string(&id).unwrap() == quoted);
+            prop_assert!(!is_valid_id(&id) || serde_json::to_string(&id).unwrap() == quoted);
         }
     }
 }

@@ -1,7 +1,22 @@
-//! From the socket to a reply and back: listener, workers, request head, routes, response.
+//! HTTP, in the order in which a request passes the modules.
+//!
+//! - `server`       listens, serves, drains, ends
+//! - `worker`       takes a batch of requests, sends a response to each
+//! - `head`         parses the head of a request and refuses bad ones; `request` is what handlers get
+//! - `routes`       the route table
+//! - `app`          the state that all handlers share
+//! - `handlers`     request → `Reply`; `faults` the handler and the state of fault injection
+//! - `negotiation`  Accept and If-None-Match
+//! - `reply`        a handler's result
+//! - `response`     `Reply` → bytes
 
+pub mod app;
 pub mod faults;
+pub mod handlers;
 pub mod head;
+pub mod negotiation;
+pub mod reply;
+pub mod request;
 pub mod response;
 pub mod routes;
 pub mod server;

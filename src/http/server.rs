@@ -1,6 +1,6 @@
 //! tiny_http: the listener, the workers that answer its requests, and their end.
 
-use crate::http::routes::App;
+use crate::http::app::App;
 use crate::http::worker::{BATCH, Worker};
 use crate::limits::Connections;
 use crate::os;

@@ -3,13 +3,15 @@
 //! tiny_http has a thread per connection, no timeouts and no bounds, and it does not expose its sockets. But every operation
 //! on a connection passes through four functions of libc: accept4, recv, send and close. This program defines them
 //! (`calls`). They report to one table (`table`), which tracks the state of every connection without inspecting sockets.
-//! `flood` finds clients that send requests faster than the workers can respond.
+//! `flood` finds clients that send requests faster than the workers can respond, and `gate` is a worker's part.
 
 mod calls;
-pub mod flood;
+mod flood;
+mod gate;
 mod table;
 
-pub use table::{CLOSE_REASONS, Connections, MOST_SOCKETS, SWEEP_INTERVAL, Standing, end};
+pub use gate::Gate;
+pub use table::{CLOSE_REASONS, Connections, MOST_SOCKETS, SWEEP_INTERVAL};
 
 use crate::config::Limits;
 use crate::observability::metrics::Metrics;

@@ -23,8 +23,8 @@ const LARGE: usize = 1024;
 const LARGE_BYTES: usize = 192 * 1024;
 /// A thread that was given a connection has read from it by then, unless the machine is very busy.
 const THREAD_START: Duration = Duration::from_secs(1);
-/// The pause between two attempts to make room for new connections.
-const ROOM_PAUSE: Duration = Duration::from_millis(20);
+/// How often the accept thread tries to make room for new connections.
+const RECHECK_INTERVAL: Duration = Duration::from_millis(20);
 /// A connection that was just opened, or whose request just began, is not closed to make room for this time.
 const YOUNG: Duration = Duration::from_millis(100);
 /// If a connection that this side closed still exists after this time, its thread is blocked permanently.
@@ -70,6 +70,7 @@ struct Table {
     large_bytes: usize,
     /// Why connections are no longer accepted.
     accept_error: Option<String>,
+    is_listener_closed: bool,
 }
 
 #[derive(Default)]
@@ -161,7 +162,7 @@ impl Connections {
             } else if table.unread.is_empty() || began.elapsed() >= THREAD_START {
                 return;
             }
-            let waited = self.changed.wait_timeout(table, ROOM_PAUSE);
+            let waited = self.changed.wait_timeout(table, RECHECK_INTERVAL);
             table = waited.unwrap_or_else(|poisoned| poisoned.into_inner()).0;
         }
     }
@@ -227,8 +228,10 @@ impl Connections {
     /// A descriptor is about to be closed; with its second one a connection has ended.
     pub fn closes(&self, fd: RawFd) {
         let mut table = self.locked();
-        if fd == self.listener {
+        if fd == self.listener && !table.is_listener_closed {
             table.accept_error.get_or_insert_with(|| "the thread that accepts them has ended".to_owned());
+            table.is_listener_closed = true;
+            self.changed.notify_all();
         }
         match table.remove(fd) {
             Entry::Free => {}
@@ -305,7 +308,7 @@ impl Connections {
         let (mut stuck, mut is_any_marked) = (0, false);
         let mut table = self.locked();
         for (fd, connection) in table.connections() {
-            match (connection.shut_at, connection.fault(now, &self.limits)) {
+            match (connection.shut_at, connection.overdue(now, &self.limits)) {
                 // A thread that has ended closed its descriptor; only requests that wait for a worker hold the other one.
                 (Some(shut_at), _) => {
                     stuck += usize::from(connection.reader != Reader::Closed && now - shut_at > END_TIME);
@@ -326,6 +329,28 @@ impl Connections {
                 Some(format!("{stuck} connections hang for good"))
             }
             None => None,
+        }
+    }
+
+    /// Stops accepting, and closes all connections once their responses have been sent. Returns when the listener is closed.
+    pub fn close(&self, deadline: Instant) {
+        let mut table = self.locked();
+        if !table.is_listener_closed {
+            // The accept thread then closes the listener. Fails only if it is closed already.
+            let _ = SockRef::from(&borrow(self.listener)).shutdown(Shutdown::Both);
+        }
+        loop {
+            let now = Instant::now();
+            for (fd, connection) in table.connections().filter(|(_, connection)| connection.shut_at.is_none()) {
+                connection.shut_at = Some(now);
+                // Fails only if the client has disconnected.
+                let _ = SockRef::from(&borrow(fd)).shutdown(Shutdown::Both);
+            }
+            if table.is_listener_closed || now >= deadline {
+                return;
+            }
+            let waited = self.changed.wait_timeout(table, RECHECK_INTERVAL);
+            table = waited.unwrap_or_else(|poisoned| poisoned.into_inner()).0;
         }
     }
 
@@ -438,8 +463,8 @@ impl Connection {
         self.since = now;
     }
 
-    /// Why the connection is to be closed, if it is.
-    fn fault(&self, now: Instant, limits: &Limits) -> Option<&'static str> {
+    /// The time limit that the connection exceeds, if any.
+    fn overdue(&self, now: Instant, limits: &Limits) -> Option<&'static str> {
         let age = now - self.since;
         match (self.unanswered > 0, self.has_answer) {
             (true, _) => (age > limits.request).then_some("slow"),
@@ -505,22 +530,22 @@ mod tests {
         let start = Instant::now();
         let mut connection = Connection::new(None, start);
         (0..=5).for_each(|second| connection.received(b"x", after(start, second)));
-        assert_eq!(connection.fault(after(start, 5), &LIMITS), None);
-        assert_eq!(connection.fault(after(start, 6), &LIMITS), Some("slow"));
+        assert_eq!(connection.overdue(after(start, 5), &LIMITS), None);
+        assert_eq!(connection.overdue(after(start, 6), &LIMITS), Some("slow"));
     }
 
     #[test]
     fn an_answer_makes_a_connection_idle_and_a_new_request_starts_its_own_time() {
         let start = Instant::now();
         let mut connection = Connection::new(None, start);
-        assert_eq!(connection.fault(after(start, 11), &LIMITS), Some("idle"));
+        assert_eq!(connection.overdue(after(start, 11), &LIMITS), Some("idle"));
         connection.received(b"GET / HTTP/1.1\r\n\r\n", start);
         connection.answered(after(start, 1));
-        assert_eq!(connection.fault(after(start, 70), &LIMITS), None);
-        assert_eq!(connection.fault(after(start, 77), &LIMITS), Some("idle"));
+        assert_eq!(connection.overdue(after(start, 70), &LIMITS), None);
+        assert_eq!(connection.overdue(after(start, 77), &LIMITS), Some("idle"));
         connection.received(b"GET /", after(start, 70));
-        assert_eq!(connection.fault(after(start, 74), &LIMITS), None);
-        assert_eq!(connection.fault(after(start, 76), &LIMITS), Some("slow"));
+        assert_eq!(connection.overdue(after(start, 74), &LIMITS), None);
+        assert_eq!(connection.overdue(after(start, 76), &LIMITS), Some("slow"));
     }
 
     /// A table without a listener, and the two descriptors of a connection in it, of which both are known.

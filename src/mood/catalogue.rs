@@ -1,8 +1,8 @@
-//! The catalogue of moods, and which one a date has. Pure: no clock, no store, no randomness of its own.
+//! The catalogue of moods, and the mood of a date. No I/O.
 
 use chrono::{Datelike, NaiveDate};
 
-/// One mood of the catalogue: all that a page, a JSON answer and a GIF are made of.
+/// Everything that a page, a JSON response and a GIF are made of.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Mood {
     /// Identifies the mood in URLs and in the store: lower-case ASCII letters.
@@ -12,12 +12,12 @@ pub struct Mood {
     pub message: &'static str,
     pub palette: Palette,
     pub motif: Motif,
-    /// The FNV-1a hash of this mood's GIF bytes. It is the content version in the GIF's URL (so the URL may be
-    /// cached for ever) and the check on bytes that come back from the store. A test compares it with the bytes.
+    /// The FNV-1a hash of this mood's GIF. In the GIF's URL, it makes the response immutable. It also detects invalid bytes from
+    /// the store. A test compares it with the GIF.
     pub gif_version: u32,
 }
 
-/// Colours as 0xRRGGBB. `ink` on `paper` (and the reverse, for dark mode) meets WCAG AA; a test says so.
+/// Colours as 0xRRGGBB. `ink` on `paper`, and the reverse in dark mode, meet WCAG AA.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Palette {
     pub paper: u32,
@@ -27,7 +27,7 @@ pub struct Palette {
     pub spark: u32,
 }
 
-/// The moving pattern of a mood's GIF; `gif.rs` draws them.
+/// The moving pattern of a mood's GIF.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Motif {
     Rays,
@@ -51,10 +51,10 @@ impl Mood {
     }
 }
 
-/// The mood that `date` has when nobody refreshed it.
+/// The mood of `date` without a refresh.
 ///
-/// The catalogue is dealt like a pack of cards, shuffled anew for each round: every mood comes once a round, and no
-/// mood comes on two days in a row.
+/// The catalogue is dealt like a pack of cards and shuffled again for each round. Every mood occurs once per round, and no mood
+/// occurs on two days in a row.
 pub fn of_date(date: NaiveDate) -> &'static Mood {
     let day = date.num_days_from_ce();
     let size = CATALOGUE.len() as i32;
@@ -62,10 +62,10 @@ pub fn of_date(date: NaiveDate) -> &'static Mood {
     &CATALOGUE[deal(round)[turn]]
 }
 
-/// The order of the catalogue in one round. Its first card never equals the last one of the round before.
+/// The order of the catalogue in one round. Its first card differs from the last one of the previous round.
 fn deal(round: i32) -> [usize; CATALOGUE.len()] {
     let mut order = shuffled(round);
-    // Only the first two cards are ever swapped, so the last card of a round is that of its plain shuffle.
+    // Only the first two cards are swapped, so the last card of a round is that of its plain shuffle.
     if order[0] == shuffled(round - 1)[order.len() - 1] {
         order.swap(0, 1);
     }
@@ -78,7 +78,7 @@ fn shuffled(round: i32) -> [usize; CATALOGUE.len()] {
     order
 }
 
-/// Any mood but `current`, each as likely as the others.
+/// A random mood other than `current`.
 pub fn other_than(current: &Mood, random: &mut fastrand::Rng) -> &'static Mood {
     let pick = random.usize(..CATALOGUE.len() - 1);
     CATALOGUE.iter().filter(|mood| *mood != current).nth(pick).expect("the catalogue holds every mood once")
@@ -87,6 +87,11 @@ pub fn other_than(current: &Mood, random: &mut fastrand::Rng) -> &'static Mood {
 /// The mood with this slug.
 pub fn by_slug(slug: &str) -> Option<&'static Mood> {
     CATALOGUE.iter().find(|mood| mood.slug == slug)
+}
+
+/// A hash against accidents, not against an adversary. Source: the parameters of draft-eastlake-fnv.
+pub fn fnv1a(bytes: &[u8]) -> u32 {
+    bytes.iter().fold(0x811c_9dc5, |hash, byte| (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193))
 }
 
 #[rustfmt::skip]
@@ -98,7 +103,7 @@ const fn mood(
     Mood { slug, name, emoji, message, palette, motif, gif_version }
 }
 
-/// Every mood there is. Change a palette or a motif and the test names the new `gif_version`.
+/// All moods. After a change of a palette or motif, a test prints the new `gif_version`.
 #[rustfmt::skip]
 pub static CATALOGUE: [Mood; 28] = [
     mood("sunny", "Sunny", "☀️", "The light found you before the alarm did.", [0xfdf8ea, 0x332f0f, 0xecb613, 0xe2f391, 0x3661e2], Motif::Rays, 0x66a8065c),

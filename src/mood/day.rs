@@ -1,4 +1,4 @@
-//! Days in a time zone: which one it is, and when it ends. No I/O; the instant and the zone's offsets are arguments.
+//! Local days and their ends. No I/O: the instant and the zone's offsets are arguments.
 
 use chrono::{DateTime, NaiveDate, Utc};
 
@@ -10,7 +10,7 @@ const LONGEST: i64 = 75 * 3600;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Day {
     pub date: NaiveDate,
-    /// The first instant of the next local day: the absolute expiry of all that is cached for this one.
+    /// The first instant of the next local day, when everything that is cached for this one expires.
     pub ends_at: DateTime<Utc>,
 }
 

@@ -1,4 +1,4 @@
-//! The day's mood as it is stored and answered: one JSON text, the same bytes for everybody. Pure.
+//! The day's mood as stored and served: one JSON text, the same bytes for all clients. No I/O.
 
 use crate::mood::catalogue::{self as mood, Mood};
 use chrono::NaiveDate;
@@ -10,11 +10,11 @@ pub struct Entry {
     pub mood: &'static Mood,
     /// How often the day's mood has been refreshed.
     pub refreshed: u64,
-    /// What is stored, and what `GET /mood` answers.
+    /// The stored value, and the body of `GET /mood`.
     pub json: String,
 }
 
-/// What decides an entry; the rest of it follows from the catalogue.
+/// The parts of an entry that do not follow from the catalogue.
 #[derive(Deserialize)]
 struct Stored {
     date: String,
@@ -23,7 +23,7 @@ struct Stored {
 }
 
 impl Entry {
-    /// The entry of a day that nobody has refreshed.
+    /// The entry of a day without a refresh.
     pub fn of_day(date: NaiveDate) -> Entry {
         Entry::new(date, mood::of_date(date), 0)
     }
@@ -34,7 +34,7 @@ impl Entry {
     }
 
     fn new(date: NaiveDate, mood: &'static Mood, refreshed: u64) -> Entry {
-        // The catalogue has no text that JSON must escape, which a test makes sure of.
+        // A test makes sure that no text of the catalogue needs escaping.
         let json = format!(
             r#"{{"date":"{date}","mood":"{}","emoji":"{}","message":"{}","gif":"/gif/{}.gif","refreshed":{refreshed}}}"#,
             mood.name,
@@ -45,10 +45,15 @@ impl Entry {
         Entry { date, mood, refreshed, json }
     }
 
-    /// Reads a stored value of the day `date`, written by this or another version of the service.
+    /// Differs between any two entries with different JSON.
+    pub fn version(&self) -> String {
+        format!("{}-{}-{:08x}", self.date, self.refreshed, self.mood.gif_version)
+    }
+
+    /// Parses a stored value of the day `date`, written by this or another version of the service.
     ///
     /// # Errors
-    /// One clause that says why the value is not ours.
+    /// One clause: why this is no entry of that day.
     pub fn parse(bytes: &[u8], date: NaiveDate) -> Result<Entry, &'static str> {
         let stored: Stored = serde_json::from_slice(bytes).map_err(|_| "it is not an entry in JSON")?;
         let mood = mood::CATALOGUE.iter().find(|mood| mood.name == stored.mood);

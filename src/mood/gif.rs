@@ -1,7 +1,7 @@
-//! Draws a mood as an animated GIF. Pure and integer-only, so every replica draws the same bytes.
+//! Draws a mood as an animated GIF. It uses only integers, so every replica draws the same bytes. No I/O.
 //!
-//! A picture is a pattern (`Motif`) with a face on it. Each pixel of each frame is asked for its colour; nothing is
-//! kept between frames. All motion has the period of one loop, so the animation has no seam.
+//! A picture is a pattern (`Motif`) with a face on it. The colour of each pixel is a function of its place and the frame.
+//! All motion has the period of one loop, so the animation has no seam.
 
 use crate::mood::catalogue::{Mood, Motif, Palette};
 use gif::{DisposalMethod, Encoder, Frame, Repeat};
@@ -12,7 +12,7 @@ const SIDE: u16 = 160;
 const FRAMES: i32 = 20;
 /// Of one frame, in hundredths of a second.
 const DELAY: u16 = 8;
-/// The socket's send buffer holds an answer of this size whole (`server.rs`), so a slow reader delays no worker.
+/// The socket's send buffer (`http::server`) holds a response of this size, so a slow reader does not delay a worker.
 #[cfg(test)]
 const MAX_BYTES: usize = 96 * 1024;
 
@@ -29,12 +29,12 @@ const HAZE: u8 = 5;
 const GLOW: u8 = 6;
 const MIST: u8 = 7;
 
-/// The whole animation, looping for ever.
+/// The whole animation, as an endless loop.
 pub fn animated(mood: &Mood) -> Vec<u8> {
     encode(mood, 0..FRAMES)
 }
 
-/// The first frame alone, for readers who prefer reduced motion.
+/// Only the first frame, for readers who prefer reduced motion.
 pub fn still(mood: &Mood) -> Vec<u8> {
     encode(mood, 0..1)
 }
@@ -369,8 +369,7 @@ fn rain(at: Point, phase: i32, seed: i32) -> u8 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::mood::catalogue::CATALOGUE;
-    use crate::mood::hash::fnv1a;
+    use crate::mood::catalogue::{CATALOGUE, fnv1a};
     use std::collections::HashSet;
 
     #[test]

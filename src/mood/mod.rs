@@ -4,7 +4,6 @@ pub mod catalogue;
 pub mod day;
 pub mod entry;
 pub mod gif;
-pub mod hash;
 pub mod page;
 pub mod service;
 pub mod zone;

@@ -1,4 +1,4 @@
-//! Mood → HTML: one document that needs nothing else but its GIF. Pure.
+//! Mood → HTML: one document that needs only its GIF. No I/O.
 
 use crate::mood::catalogue::Motif;
 use crate::mood::entry::Entry;
@@ -6,15 +6,15 @@ use crate::mood::service::Cache;
 
 const TEMPLATE: &str = include_str!("page.html");
 
-/// There is no script, so none may run. The style is inline because the palette is the day's; nothing on the page
-/// comes from outside, so nothing can slip in with it.
+/// The page has no script, so none may run. Its style is inline, because the palette depends on the day; no text on the page
+/// comes from a client.
 pub const HEADERS: &str = concat!(
     "Content-Security-Policy: default-src 'none'; img-src 'self' data:; style-src 'unsafe-inline'; ",
     "form-action 'self'; base-uri 'none'; frame-ancestors 'none'\r\n",
     "Referrer-Policy: no-referrer\r\nCache-Control: no-cache\r\nVary: Accept\r\n",
 );
 
-/// For a browser whose refresh met a store that is away.
+/// For a browser whose refresh failed because the store is unavailable.
 pub const REFRESH_FAILED: &str = concat!(
     "<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content='width=device-width'>",
     "<title>Not now · Mood of the Day</title><h1>The mood stays as it is for now</h1>",
@@ -26,7 +26,7 @@ pub fn render(entry: &Entry, host: &str, cache: Cache) -> Vec<u8> {
     let mood = entry.mood;
     let palette = &mood.palette;
     let mut page = String::with_capacity(TEMPLATE.len() + 1024);
-    // Every `{word}` stands for a value; other braces (the style's) are followed by a space and stay.
+    // Every `{word}` is replaced by a value. Other braces are those of the style, and are followed by a space.
     let mut rest = TEMPLATE;
     while let Some(open) = rest.find('{') {
         page.push_str(&rest[..open]);
@@ -67,7 +67,7 @@ pub fn render(entry: &Entry, host: &str, cache: Cache) -> Vec<u8> {
     page.into_bytes()
 }
 
-/// What a reader who cannot see the GIF is told.
+/// The text in place of the GIF.
 fn alternative_text(name: &str, motif: Motif) -> String {
     let pattern = match motif {
         Motif::Rays => "turning sun rays",

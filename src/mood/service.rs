@@ -1,24 +1,23 @@
-//! The mood of today: clock, store and catalogue brought together; what a hit, a miss, a bypass and a refresh mean.
+//! The mood of today: combines clock, store and catalogue, and defines hit, miss, bypass and refresh.
 
 use crate::lock::lock;
-use crate::mood::catalogue::Mood;
+use crate::mood::catalogue::{Mood, fnv1a};
 use crate::mood::day::Day;
 use crate::mood::entry::Entry;
-use crate::mood::hash::fnv1a;
 use crate::mood::zone::Zone;
 use crate::observability::metrics::Metrics;
 use crate::store::{Store, StoreError, StoredValue};
 use chrono::{DateTime, Utc};
 use std::sync::{Arc, Mutex};
 
-/// Where an answer came from, as in the header `X-Cache`.
+/// The source of a response, as in the header `X-Cache`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Cache {
     /// The store had it.
     Hit,
-    /// The store had nothing, or nothing of ours; now it has this.
+    /// The store had no valid value, and has one now.
     Miss,
-    /// The store is away; this was computed here.
+    /// The store is unavailable. This replica computed the value.
     Bypass,
 }
 
@@ -40,13 +39,6 @@ impl Cache {
     }
 }
 
-/// Whether a stored value is one that this service wrote.
-enum Verdict {
-    Ours(Arc<Entry>),
-    /// One clause that says what is wrong with it.
-    Foreign(&'static str),
-}
-
 /// The content version of a mood's GIF, and whether it is the still one.
 type GifKey = (u32, bool);
 
@@ -55,10 +47,9 @@ pub struct Service {
     metrics: Arc<Metrics>,
     zone: Zone,
     day: Mutex<Option<(DateTime<Utc>, Day)>>,
-    /// The entry seen last: while the store's bytes stay the same they need no second reading.
+    /// The last entry. While the store returns the same bytes, they are not parsed again.
     last: Mutex<Option<Arc<Entry>>>,
-    /// Each GIF that was requested so far. The version identifies the content, so none can become stale. All of them, 28 animated
-    /// and 28 still, take 1 MB.
+    /// Each GIF that was requested so far. The version identifies the content, so none can become stale. All 56 take 1 MB.
     gifs: Mutex<Vec<(GifKey, Arc<[u8]>)>>,
 }
 
@@ -67,7 +58,7 @@ impl Service {
         Service { store, metrics, zone, day: Mutex::default(), last: Mutex::default(), gifs: Mutex::default() }
     }
 
-    /// The mood of today, as all replicas see it. Never fails: without a store it is computed here.
+    /// The mood of today, the same for all replicas. Never fails: without a store, this replica computes it.
     pub fn today(&self) -> (Arc<Entry>, Cache) {
         let day = self.day();
         let answer = self.read_mood(day).unwrap_or_else(|_| (self.keep(Entry::of_day(day.date)), Cache::Bypass));
@@ -79,18 +70,18 @@ impl Service {
         let key = mood_key(day);
         match self.store.get(&key)? {
             Some(found) => match self.judge(&found, day) {
-                Verdict::Ours(entry) => return Ok((entry, Cache::Hit)),
-                Verdict::Foreign(why) => self.report_foreign(&key, why),
+                Ok(entry) => return Ok((entry, Cache::Hit)),
+                Err(why) => self.report_foreign(&key, why),
             },
             None => {
                 let own = Entry::of_day(day.date);
                 let there = self.store.put_if_absent(&key, own.json.as_bytes(), day.ends_at)?;
                 match there {
                     None => return Ok((self.keep(own), Cache::Miss)),
-                    // Another replica was faster; its value is everybody's.
+                    // Another replica was faster, and its value is valid for all replicas.
                     Some(bytes) => match self.judge(&StoredValue { bytes, expires: true }, day) {
-                        Verdict::Ours(entry) => return Ok((entry, Cache::Miss)),
-                        Verdict::Foreign(why) => self.report_foreign(&key, why),
+                        Ok(entry) => return Ok((entry, Cache::Miss)),
+                        Err(why) => self.report_foreign(&key, why),
                     },
                 }
             }
@@ -98,8 +89,7 @@ impl Service {
         Ok((self.repair(&key, day)?, Cache::Miss))
     }
 
-    /// Replaces what stands under the key unless it has become ours in the meantime. A refreshed mood that only lost
-    /// its expiry is kept.
+    /// Replaces an invalid value unless another replica already has. A refreshed mood that only lost its expiry is kept.
     fn repair(&self, key: &str, day: Day) -> Result<Arc<Entry>, StoreError> {
         let mut result = Entry::of_day(day.date);
         self.store.update(key, day.ends_at, &mut |found| {
@@ -111,10 +101,10 @@ impl Service {
         Ok(self.keep(result))
     }
 
-    /// Replaces the mood of today by another one, for all replicas, until midnight.
+    /// Replaces the mood of today for all replicas, until midnight.
     ///
     /// # Errors
-    /// The store is away: a replacement that only this replica knows would be none.
+    /// The store is unavailable. A replacement in only one replica would be inconsistent.
     pub fn refresh(&self) -> Result<Arc<Entry>, StoreError> {
         let day = self.day();
         let mut replacement = None;
@@ -128,10 +118,10 @@ impl Service {
         })?;
         self.metrics.refreshes.inc();
         self.metrics.answered();
-        Ok(self.keep(replacement.expect("an update asks for the change")))
+        Ok(self.keep(replacement.expect("an update calls its change")))
     }
 
-    /// The bytes of a mood's animated GIF, drawn once for all replicas.
+    /// A mood's animated GIF, drawn once for all replicas.
     pub fn gif(&self, mood: &'static Mood) -> (Arc<[u8]>, Cache) {
         let key = (mood.gif_version, false);
         if let Some(bytes) = self.kept_gif(key) {
@@ -144,7 +134,7 @@ impl Service {
         (self.keep_gif(key, bytes), cache)
     }
 
-    /// The bytes of a mood's still GIF, drawn once per replica: one frame is not worth a key in the store.
+    /// A mood's still GIF, drawn once per replica. One frame is not worth a key in the store.
     pub fn still_gif(&self, mood: &'static Mood) -> Arc<[u8]> {
         let key = (mood.gif_version, true);
         self.kept_gif(key).unwrap_or_else(|| self.keep_gif(key, crate::mood::gif::still(mood)))
@@ -157,7 +147,7 @@ impl Service {
     fn keep_gif(&self, key: GifKey, bytes: Vec<u8>) -> Arc<[u8]> {
         let bytes: Arc<[u8]> = bytes.into();
         let mut gifs = lock(&self.gifs);
-        // Another worker may have drawn the same one at the same time.
+        // Another worker may have drawn the same GIF at the same time.
         if gifs.iter().all(|(known, _)| *known != key) {
             gifs.push((key, Arc::clone(&bytes)));
         }
@@ -184,17 +174,17 @@ impl Service {
         }
     }
 
-    /// The store's state in a word, or why it cannot be used.
+    /// The store's state in one word, or why it is unavailable.
     pub fn store_state(&self) -> Result<&'static str, StoreError> {
         self.store.ping().map(|()| self.store.label())
     }
 
     /// Connections to the store: (in use, idle).
-    pub fn connections(&self) -> (u32, u32) {
-        self.store.connections()
+    pub fn pool_connections(&self) -> (u32, u32) {
+        self.store.pool_connections()
     }
 
-    /// Today, remembered until it ends or the clock is set back.
+    /// Today, cached until it ends or the clock is set back.
     fn day(&self) -> Day {
         let now = Utc::now();
         let mut remembered = lock(&self.day);
@@ -208,21 +198,22 @@ impl Service {
         }
     }
 
-    fn judge(&self, found: &StoredValue, day: Day) -> Verdict {
+    /// The stored entry, or one clause about why this service did not write it.
+    fn judge(&self, found: &StoredValue, day: Day) -> Result<Arc<Entry>, &'static str> {
         if !found.expires {
-            return Verdict::Foreign("it would never expire");
+            return Err("it would never expire");
         }
         if let Some(last) = &*lock(&self.last)
             && last.date == day.date
             && last.json.as_bytes() == found.bytes
         {
-            return Verdict::Ours(Arc::clone(last));
+            return Ok(Arc::clone(last));
         }
         match Entry::parse(&found.bytes, day.date) {
-            // A value that merely resembles ours would differ between replicas, so it must be the same to the byte.
-            Ok(entry) if entry.json.as_bytes() != found.bytes => Verdict::Foreign("another version wrote it"),
-            Ok(entry) => Verdict::Ours(self.keep(entry)),
-            Err(why) => Verdict::Foreign(why),
+            // Replicas of two versions would show different bytes, so only the same bytes are valid.
+            Ok(entry) if entry.json.as_bytes() != found.bytes => Err("another version wrote it"),
+            Ok(entry) => Ok(self.keep(entry)),
+            Err(why) => Err(why),
         }
     }
 

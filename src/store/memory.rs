@@ -1,4 +1,4 @@
-//! The embedded store: the semantics of the Redis one, for a service that runs alone.
+//! The embedded store, for a service without Redis. It has the semantics of the Redis store.
 
 use super::{Change, Store, StoreError, StoredValue};
 use crate::lock::lock;
@@ -7,7 +7,7 @@ use std::sync::{Mutex, MutexGuard};
 
 #[derive(Default)]
 pub struct MemoryStore {
-    /// One mood and one GIF a day: a list is searched as fast as a table.
+    /// One mood and a few GIFs per day, so a list is as fast as a table.
     values: Mutex<Vec<(String, Value)>>,
 }
 
@@ -59,7 +59,7 @@ impl Store for MemoryStore {
         "embedded"
     }
 
-    fn connections(&self) -> (u32, u32) {
+    fn pool_connections(&self) -> (u32, u32) {
         (0, 0)
     }
 }

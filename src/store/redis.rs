@@ -227,7 +227,7 @@ impl Store for RedisStore {
         "ok"
     }
 
-    fn connections(&self) -> (u32, u32) {
+    fn pool_connections(&self) -> (u32, u32) {
         let state = self.shared.pool.state();
         (state.connections - state.idle_connections, state.idle_connections)
     }

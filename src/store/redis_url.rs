@@ -1,12 +1,11 @@
-//! `REDIS_URL` → where Redis is and who we are there. Pure.
+//! `REDIS_URL` → address and credentials. No I/O.
 //!
-//! redis parses URLs with a library for the whole web, whose tables take a twentieth of the image. A test holds these
-//! lines against it.
+//! The parser of redis contains tables for all URLs of the web: a twentieth of the image. Tests compare this one with it.
 
 use redis::{ConnectionAddr, ConnectionInfo, IntoConnectionInfo, RedisConnectionInfo};
 use std::net::Ipv6Addr;
 
-/// What is allowed, for messages.
+/// The accepted form, for messages.
 pub const FORM: &str = "redis://[[user]:password@]host[:port][/db]";
 const DEFAULT_PORT: u16 = 6379;
 
@@ -14,7 +13,7 @@ const DEFAULT_PORT: u16 = 6379;
 /// percent-encoded; an IPv6 address stands in brackets.
 ///
 /// # Errors
-/// One clause that says what is wrong, with nothing of the URL in it.
+/// One clause about the error, without any part of the URL.
 pub fn parse(url: &str) -> Result<ConnectionInfo, &'static str> {
     let (scheme, rest) = url.split_once("://").ok_or("it has no scheme")?;
     match scheme {
@@ -22,12 +21,12 @@ pub fn parse(url: &str) -> Result<ConnectionInfo, &'static str> {
         "rediss" | "valkeys" => return Err("TLS is not spoken here"),
         _ => return Err("its scheme is another one"),
     }
-    // A tab or a line end is dropped by browsers, and by redis, wherever it stands.
+    // Browsers and redis drop a tab or a line end at any place.
     if rest.contains(['?', '#', '\t', '\r', '\n']) {
         return Err("it has a query, a fragment, a tab or a line end; in a password write ? and # as %3F and %23");
     }
     let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
-    // The last one: a password may hold others.
+    // The last one, because a password may contain others.
     let (login, address) = authority.rsplit_once('@').unwrap_or(("", authority));
     let (user, password) = login.split_once(':').unwrap_or((login, ""));
 
@@ -79,12 +78,12 @@ fn host_and_port(address: &str) -> Result<(String, u16), &'static str> {
     Ok((host, port))
 }
 
-/// Digits alone; Rust would take a plus sign as well.
+/// Only digits. Rust also accepts a plus sign.
 fn number(digits: &str) -> Option<u32> {
     digits.parse().ok().filter(|_| !digits.starts_with('+'))
 }
 
-/// A percent sign that no two hexadecimal digits follow stands for itself, as it does in browsers.
+/// A percent sign without two hexadecimal digits stands for itself, as in browsers.
 fn percent_decode(text: &str) -> Result<String, &'static str> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
