@@ -1,30 +1,40 @@
-//! The command line: `mood`, `mood healthcheck`, `--help`, `--version`. Everything else is set by environment.
+//! The command line: `mood`, `mood healthcheck`, `--help`, `--version`. The environment sets everything else.
 
 use crate::build_info as build;
 use crate::config::{self, VARIABLES, Variable};
+use crate::daemon;
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::process::ExitCode;
 use std::time::Duration;
 
 #[derive(Debug, PartialEq, Eq)]
-pub enum Command {
+enum Command {
     Serve,
     Healthcheck,
     /// Text for stdout.
     Print(String),
-    /// What was wrong with the arguments.
-    Mistake(String),
+    /// The error in the arguments.
+    UsageError(String),
 }
 
-pub fn parse(arguments: impl IntoIterator<Item = String>) -> Command {
+pub fn run(arguments: impl IntoIterator<Item = String>) -> ExitCode {
+    match parse(arguments) {
+        Command::Serve => daemon::run(),
+        Command::Healthcheck => healthcheck(),
+        Command::Print(text) => print(&text),
+        Command::UsageError(text) => fail(2, &text),
+    }
+}
+
+fn parse(arguments: impl IntoIterator<Item = String>) -> Command {
     let arguments: Vec<String> = arguments.into_iter().collect();
     match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         [] => Command::Serve,
         ["healthcheck"] => Command::Healthcheck,
         ["--help" | "-h" | "help"] => Command::Print(help()),
         ["--version" | "-V"] => Command::Print(version()),
-        [first, ..] => Command::Mistake(format!("mood: '{first}' is not known here; see mood --help")),
+        [first, ..] => Command::UsageError(format!("mood: unknown argument '{first}'; see mood --help")),
     }
 }
 
@@ -48,8 +58,8 @@ fn help() -> String {
     text
 }
 
-pub fn print(text: String) -> ExitCode {
-    // Whoever closed stdout does not want the rest.
+fn print(text: &str) -> ExitCode {
+    // Fails only if the reader closed stdout.
     let _ = io::stdout().write_all(text.as_bytes());
     ExitCode::SUCCESS
 }
@@ -59,8 +69,8 @@ pub fn fail(code: u8, text: &str) -> ExitCode {
     ExitCode::from(code)
 }
 
-/// Asks /readyz on the configured port, for containers that have no shell and no curl.
-pub fn healthcheck() -> ExitCode {
+/// Probes /readyz on the configured port, for containers without a shell and curl.
+fn healthcheck() -> ExitCode {
     let listen = std::env::var("LISTEN_ADDR").ok().filter(|listen| !listen.is_empty());
     let listen = listen.as_deref().unwrap_or(config::find("LISTEN_ADDR").default);
     let Ok(listen) = listen.parse::<SocketAddr>() else {
@@ -69,7 +79,7 @@ pub fn healthcheck() -> ExitCode {
     match is_ready(listen) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => fail(1, "not ready"),
-        Err(error) => fail(1, &format!("no answer from {listen}: {error}")),
+        Err(error) => fail(1, &format!("no response from {listen}: {error}")),
     }
 }
 
@@ -89,12 +99,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn arguments_are_known_or_named() {
+    fn unknown_arguments_are_named() {
         let parse = |arguments: &[&str]| parse(arguments.iter().map(|a| (*a).to_owned()));
         assert_eq!(parse(&[]), Command::Serve);
         assert_eq!(parse(&["healthcheck"]), Command::Healthcheck);
         assert!(matches!(parse(&["--help"]), Command::Print(text) if text.contains("REDIS_URL")));
-        assert!(matches!(parse(&["--prot"]), Command::Mistake(text) if text.contains("--prot")));
-        assert!(matches!(parse(&["healthcheck", "now"]), Command::Mistake(_)));
+        assert!(matches!(parse(&["--prot"]), Command::UsageError(text) if text.contains("--prot")));
+        assert!(matches!(parse(&["healthcheck", "now"]), Command::UsageError(_)));
     }
 }

@@ -61,6 +61,7 @@ fn every_request_that_was_sent_before_the_end_is_answered() {
     assert_eq!(mood.wait().code(), Some(0));
     let answered: i32 = clients.into_iter().map(|client| client.join().unwrap()).sum();
     assert!(answered > 100, "{answered}");
+    wait_for("the end of the log", || (mood.log_has("stopped") == 1).then_some(()));
     assert!(mood.log_has("\"status\":200") as i32 >= answered, "{answered} answers, fewer lines");
 }
 
@@ -123,5 +124,6 @@ fn an_accept_that_fails_for_good_is_fatal_and_says_so() {
     unsafe { libc::prlimit(mood.pid(), libc::RLIMIT_NOFILE, &limit, std::ptr::null_mut()) };
     let _client = mood.connect();
     assert_eq!(mood.wait().code(), Some(1));
+    wait_for("the end of the log", || (mood.log_has("stopped") == 1).then_some(()));
     assert!(mood.log_has("connections can no longer be accepted") == 1 && mood.log_has("draining") >= 1);
 }

@@ -2,15 +2,15 @@
 //!
 //! A symbol that the program defines takes precedence over the one in libc, both with a static and with a dynamic libc.
 
-use super::CONNECTIONS;
+use super::connections;
 use libc::{c_int, c_void, size_t, sockaddr, socklen_t, ssize_t};
 use std::thread;
 use std::time::{Duration, Instant};
 use std::{ptr, slice};
 
 /// How long a failed accept is retried after a lack of memory or descriptors. tiny_http stops accepting after any error.
-const ACCEPT_PATIENCE: Duration = Duration::from_secs(1);
-const ACCEPT_PAUSE: Duration = Duration::from_millis(10);
+const RETRY_FOR: Duration = Duration::from_secs(1);
+const RETRY_INTERVAL: Duration = Duration::from_millis(10);
 
 // SAFETY (all four): the arguments are passed on to the kernel as they are, which is all that libc does with them. The table
 // calls none of these functions while it is locked, and cannot panic or unwind into std.
@@ -18,7 +18,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(10);
 #[unsafe(no_mangle)]
 unsafe extern "C" fn accept4(listener: c_int, address: *mut sockaddr, length: *mut socklen_t, flags: c_int) -> c_int {
     let accept = || libc::syscall(libc::SYS_accept4, listener, address, length, flags) as c_int;
-    let Some(connections) = CONNECTIONS.get().filter(|connections| connections.is_of(listener)) else {
+    let Some(connections) = connections().filter(|connections| connections.is_of(listener)) else {
         return accept();
     };
     connections.wait_for_room();
@@ -34,9 +34,10 @@ unsafe extern "C" fn accept4(listener: c_int, address: *mut sockaddr, length: *m
         match error {
             // std itself calls again.
             libc::EINTR => return accepted,
-            libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM if since.elapsed() < ACCEPT_PATIENCE => {
-                thread::sleep(ACCEPT_PAUSE);
+            libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM if since.elapsed() < RETRY_FOR => {
+                thread::sleep(RETRY_INTERVAL);
             }
+            // EINVAL: `Connections::close` shut the listener down.
             libc::EBADF
             | libc::EINVAL
             | libc::ENOTSOCK
@@ -56,7 +57,7 @@ unsafe extern "C" fn accept4(listener: c_int, address: *mut sockaddr, length: *m
 
 #[unsafe(no_mangle)]
 unsafe extern "C" fn recv(fd: c_int, buffer: *mut c_void, size: size_t, flags: c_int) -> ssize_t {
-    let connections = CONNECTIONS.get();
+    let connections = connections();
     if let Some(connections) = connections {
         connections.reads(fd);
     }
@@ -76,7 +77,7 @@ unsafe extern "C" fn recv(fd: c_int, buffer: *mut c_void, size: size_t, flags: c
 unsafe extern "C" fn send(fd: c_int, bytes: *const c_void, size: size_t, flags: c_int) -> ssize_t {
     let none = ptr::null_mut::<c_void>();
     let sent = libc::syscall(libc::SYS_sendto, fd, bytes, size, flags, none, 0) as ssize_t;
-    if let (Some(connections), 1..) = (CONNECTIONS.get(), sent) {
+    if let (Some(connections), 1..) = (connections(), sent) {
         connections.sent(fd);
     }
     sent
@@ -84,7 +85,7 @@ unsafe extern "C" fn send(fd: c_int, bytes: *const c_void, size: size_t, flags: 
 
 #[unsafe(no_mangle)]
 unsafe extern "C" fn close(fd: c_int) -> c_int {
-    if let Some(connections) = CONNECTIONS.get() {
+    if let Some(connections) = connections() {
         // This must come before the kernel can reuse the number.
         connections.closes(fd);
     }

@@ -1,18 +1,16 @@
 //! JSON lines on stdout, one object per line.
 //!
 //! Only the thread "log" writes to stdout. All other threads append to a bounded buffer, so a reader that stalls does not
-//! stop the service: lines are dropped and counted. Messages are written immediately. Lines of requests are written
-//! together, at most 100 ms or 16 KB late. A write costs the replica, and the reader of its stdout, about as much CPU as
-//! a request.
+//! stop the service: lines are dropped and counted. Messages are written immediately. Request lines are written in groups,
+//! at most 100 ms or 16 KiB late, because a write costs about as much CPU as a request.
 
-use crate::json;
 use crate::lock::lock;
 use flexi_logger::LogSpecification;
 use log::{Level, LevelFilter, Metadata, Record};
-use prometheus::IntCounter;
 use std::fs::File;
 use std::io::{self, ErrorKind, Write};
 use std::os::fd::AsFd;
+use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::sync::{Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 use std::{mem, thread};
@@ -32,7 +30,7 @@ static LOG: OnceLock<Log> = OnceLock::new();
 
 struct Log {
     filter: LogSpecification,
-    dropped: IntCounter,
+    dropped: AtomicU64,
     /// Not std's handle, which may keep the end of a text in a buffer of its own.
     stdout: File,
     pending: Mutex<Pending>,
@@ -53,40 +51,42 @@ struct Pending {
     is_writing: bool,
     /// A worker timed out: no worker waits again until the writer takes the text.
     is_stalled: bool,
-    has_writer: bool,
     /// Dropped lines that were reported in a message.
     reported: u64,
 }
 
-/// Starts collecting messages and lines; `start_writing` or `flush` writes them. `dropped` counts lost lines.
+/// Starts the logger and its thread.
 ///
 /// # Errors
-/// No descriptor is left, or a logger was started before.
-pub fn start(level: LevelFilter, dropped: IntCounter) -> io::Result<()> {
+/// No descriptor or thread is left, or a logger was started before.
+pub fn start(level: LevelFilter) -> io::Result<()> {
     let stdout = File::from(io::stdout().as_fd().try_clone_to_owned()?);
-    // tiny_http and r2d2 have nothing to say to an operator below a warning that the metrics do not say better.
-    let filter = LogSpecification::builder().default(level.min(LevelFilter::Warn)).module("mood", level).build();
-    let log = Log { filter, dropped, stdout, pending: Mutex::default(), wake: Condvar::new(), taken: Condvar::new() };
-    log::set_logger(LOG.get_or_init(|| log)).map_err(|_| ErrorKind::AlreadyExists)?;
+    // Libraries log nothing below a warning that helps an operator. tiny_http only logs what `limits` reports as well.
+    let filter = LogSpecification::builder()
+        .default(level.min(LevelFilter::Warn))
+        .module("tiny_http", LevelFilter::Off)
+        .module("mood", level)
+        .build();
+    let log = Log {
+        filter,
+        dropped: AtomicU64::new(0),
+        stdout,
+        pending: Mutex::default(),
+        wake: Condvar::new(),
+        taken: Condvar::new(),
+    };
+    let log = LOG.get_or_init(|| log);
+    log::set_logger(log).map_err(|_| ErrorKind::AlreadyExists)?;
     log::set_max_level(level);
-    Ok(())
+    thread::Builder::new().name("log".into()).spawn(|| log.write()).map(drop)
 }
 
-/// Starts the writer, unless it runs already.
-///
-/// # Errors
-/// The thread could not be started.
-pub fn start_writing() -> io::Result<()> {
-    let Some(log) = LOG.get() else { return Ok(()) };
-    if lock(&log.pending).has_writer {
-        return Ok(());
-    }
-    thread::Builder::new().name("log".into()).spawn(|| log.write())?;
-    lock(&log.pending).has_writer = true;
-    Ok(())
+/// Lines that were dropped so far.
+pub fn dropped() -> u64 {
+    LOG.get().map_or(0, |log| log.dropped.load(SeqCst))
 }
 
-/// Whether a record of this level would be written; a line that nobody reads need not be formatted.
+/// Whether a record of this level is written. Other lines need not be formatted.
 pub fn is_on(level: Level) -> bool {
     level <= log::max_level()
 }
@@ -98,14 +98,10 @@ pub fn write_lines(lines: &[u8]) {
     }
 }
 
-/// Waits until all text is written, or until the deadline if stdout is blocked.
-pub fn flush(deadline: Instant) {
+/// Waits until all text is written, or for `within` if stdout is blocked.
+pub fn flush(within: Duration) {
     let Some(log) = LOG.get() else { return };
-    if start_writing().is_err() {
-        // This happens only before the service serves, so this thread may wait for the reader.
-        let text = mem::take(&mut lock(&log.pending).text);
-        write_all(&log.stdout, &text);
-    }
+    let deadline = Instant::now() + within;
     log.append(lock(&log.pending), b"", LIMIT_OF_MESSAGES, 0);
     while log.has_text() && Instant::now() < deadline {
         thread::sleep(Duration::from_millis(1));
@@ -126,7 +122,7 @@ impl Log {
     fn append(&self, mut pending: MutexGuard<Pending>, lines: &[u8], limit: usize, due: usize) {
         let length = pending.text.len() + lines.len();
         if length > limit {
-            self.dropped.inc_by(lines.iter().filter(|byte| **byte == b'\n').count() as u64);
+            self.dropped.fetch_add(lines.iter().filter(|byte| **byte == b'\n').count() as u64, SeqCst);
             return;
         }
         let (is_first, was_due) = (pending.text.is_empty(), pending.is_due);
@@ -155,7 +151,7 @@ impl Log {
             pending.is_due = false;
             pending.is_writing = true;
             pending.is_stalled = false;
-            let dropped = self.dropped.get();
+            let dropped = self.dropped.load(SeqCst);
             let unreported = dropped - mem::replace(&mut pending.reported, dropped);
             drop(pending);
             self.taken.notify_all();
@@ -187,7 +183,28 @@ impl log::Log for Log {
     fn flush(&self) {}
 }
 
-/// Writes to the end, so that every line that was begun is finished. After an error the rest is discarded.
+/// For messages that could be repeated with every request: is due once per interval.
+pub struct RareLog {
+    interval: Duration,
+    last: Mutex<Option<Instant>>,
+}
+
+impl RareLog {
+    pub fn every(interval: Duration) -> RareLog {
+        RareLog { interval, last: Mutex::new(None) }
+    }
+
+    pub fn is_due(&self) -> bool {
+        let mut last = lock(&self.last);
+        let is_due = last.is_none_or(|at| at.elapsed() >= self.interval);
+        if is_due {
+            *last = Some(Instant::now());
+        }
+        is_due
+    }
+}
+
+/// Writes all of the text, so that no line is cut. After an error the rest is discarded.
 fn write_all(mut stdout: &File, mut text: &[u8]) {
     while !text.is_empty() {
         match stdout.write(text) {
@@ -202,17 +219,7 @@ fn write_all(mut stdout: &File, mut text: &[u8]) {
 
 fn write_record(out: &mut Vec<u8>, record: &Record) -> io::Result<()> {
     let ts = chrono::Utc::now().to_rfc3339_opts(chrono::SecondsFormat::Micros, true);
-    write!(out, r#"{{"ts":"{ts}","level":"{}","msg":"#, level_name(record.level()))?;
-    json::write_string(out, &record.args().to_string())?;
+    write!(out, r#"{{"ts":"{ts}","level":"{}","msg":"#, record.level().as_str().to_ascii_lowercase())?;
+    serde_json::to_writer(&mut *out, &record.args().to_string())?;
     out.write_all(b"}\n")
-}
-
-pub fn level_name(level: Level) -> &'static str {
-    match level {
-        Level::Error => "error",
-        Level::Warn => "warn",
-        Level::Info => "info",
-        Level::Debug => "debug",
-        Level::Trace => "trace",
-    }
 }

@@ -1,35 +1,64 @@
-//! The standard `process_*` metrics, read from /proc (so they work in an image without anything else).
+//! Metrics of the process, and its host name: what is not specific to one server. Most of it comes from /proc.
 //!
-//! prometheus has a collector for them, which brings along a parser for all of /proc: 50 KB, a twentieth of the image.
+//! The collector of prometheus contains a parser for all of /proc: 50 KB, a twentieth of the image.
 
-use crate::os;
+use super::{logging, panics};
 use std::fmt::Write;
 use std::fs;
 
-/// Clock ticks a second in /proc/<pid>/stat: part of Linux's ABI, whatever the kernel's own clock does.
+/// Clock ticks per second in /proc/<pid>/stat. They are part of Linux's ABI.
 const TICKS: u64 = 100;
 
-/// All of them in the text format 0.0.4; those that cannot be read are left out.
+/// The metrics in the text format 0.0.4. Those that cannot be read are left out.
 pub fn render() -> String {
     let mut text = String::new();
-    let stat = fs::read_to_string("/proc/self/stat").unwrap_or_default();
-    let Some(stat) = Stat::parse(&stat) else { return text };
     let mut metric = |name: &str, kind: &str, help: &str, value: &dyn std::fmt::Display| {
         // Writing into a String cannot fail.
-        let _ = writeln!(text, "# HELP process_{name} {help}\n# TYPE process_{name} {kind}\nprocess_{name} {value}");
+        let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} {kind}\n{name} {value}");
     };
+    metric("mood_panics_total", "counter", "Panics caught.", &panics::caught());
+    let dropped = logging::dropped();
+    metric("mood_log_lines_dropped_total", "counter", "Log lines dropped because stdout was blocked.", &dropped);
+    let stat = fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    let Some(stat) = Stat::parse(&stat) else { return text };
     let (seconds, hundredths) = (stat.cpu_ticks / TICKS, stat.cpu_ticks % TICKS);
     let cpu = format!("{seconds}.{hundredths:02}");
-    metric("cpu_seconds_total", "counter", "User and system CPU time spent, in seconds.", &cpu);
-    metric("threads", "gauge", "Threads.", &stat.threads);
-    metric("virtual_memory_bytes", "gauge", "Virtual memory size.", &stat.virtual_bytes);
-    metric("resident_memory_bytes", "gauge", "Resident memory size.", &(stat.resident_pages * os::page_size()));
-    metric("open_fds", "gauge", "Open file descriptors.", &os::open_files());
-    metric("max_fds", "gauge", "The most file descriptors that may be open.", &os::open_files_limit());
+    metric("process_cpu_seconds_total", "counter", "User and system CPU time spent, in seconds.", &cpu);
+    metric("process_threads", "gauge", "Threads.", &stat.threads);
+    metric("process_virtual_memory_bytes", "gauge", "Virtual memory size.", &stat.virtual_bytes);
+    metric("process_resident_memory_bytes", "gauge", "Resident memory size.", &(stat.resident_pages * page_size()));
+    let open_files = fs::read_dir("/proc/self/fd").map_or(0, Iterator::count);
+    metric("process_open_fds", "gauge", "Open file descriptors.", &open_files);
+    metric("process_max_fds", "gauge", "The most file descriptors that may be open.", &open_files_limit().rlim_cur);
     if let Some(boot) = boot_time(&fs::read_to_string("/proc/stat").unwrap_or_default()) {
-        metric("start_time_seconds", "gauge", "Start time since the Unix epoch.", &(boot + stat.start_ticks / TICKS));
+        metric(
+            "process_start_time_seconds",
+            "gauge",
+            "Start time since the Unix epoch.",
+            &(boot + stat.start_ticks / TICKS),
+        );
     }
     text
+}
+
+/// The host name, reduced to characters that a header may contain.
+pub fn hostname() -> String {
+    let name = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let name: String = name.chars().filter(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_')).collect();
+    if name.is_empty() { "unknown".to_owned() } else { name }
+}
+
+pub fn open_files_limit() -> libc::rlimit {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: the call gets a valid pointer to a limit.
+    unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) };
+    limit
+}
+
+/// In bytes.
+fn page_size() -> u64 {
+    // SAFETY: reads a constant of the system.
+    unsafe { libc::sysconf(libc::_SC_PAGESIZE) as u64 }
 }
 
 /// Fields of /proc/<pid>/stat. Source: proc(5).
@@ -77,6 +106,6 @@ mod tests {
     #[test]
     fn this_process_has_all_of_them() {
         let text = render();
-        assert_eq!(text.lines().filter(|line| !line.starts_with('#')).count(), 7, "{text}");
+        assert_eq!(text.lines().filter(|line| !line.starts_with('#')).count(), 9, "{text}");
     }
 }

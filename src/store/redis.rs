@@ -7,6 +7,7 @@
 
 use super::{Change, Store, StoreError, StoredValue};
 use crate::lock::lock;
+use crate::observability::logging::RareLog;
 use crate::observability::metrics::Metrics;
 use chrono::{DateTime, Utc};
 use r2d2::{ManageConnection, Pool, PooledConnection};
@@ -25,6 +26,8 @@ const PROBE_EVERY: Duration = Duration::from_millis(200);
 /// between attempts. Both add up to how late a recovered Redis is noticed. Shorter than the time until a lost SYN is
 /// sent again (1 s): another attempt is faster.
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(400);
+/// A refusal (such as OOM) or an exhausted pool may affect every request for hours, and is logged this often.
+const WARNING_INTERVAL: Duration = Duration::from_secs(60);
 /// Until then a round of an update may begin: one of all contenders wins each round, and the others start again. A round
 /// is two round trips, so an update takes two timeouts more at most. With the default of 30 ms that is below the 500 ms
 /// that Nginx waits for a refresh.
@@ -42,8 +45,8 @@ struct Shared {
     /// For an operation other than an update, and for each of an update's round trips.
     timeout: Duration,
     breaker: Breaker,
-    refusals: RareWarning,
-    exhaustion: RareWarning,
+    refusals: RareLog,
+    exhaustion: RareLog,
     metrics: Arc<Metrics>,
 }
 
@@ -68,8 +71,8 @@ impl RedisStore {
             connect_failure,
             timeout,
             breaker: Breaker::default(),
-            refusals: RareWarning::default(),
-            exhaustion: RareWarning::default(),
+            refusals: RareLog::every(WARNING_INTERVAL),
+            exhaustion: RareLog::every(WARNING_INTERVAL),
             metrics,
         };
         RedisStore { shared: Arc::new(shared), turn: Turn::default() }
@@ -101,7 +104,7 @@ impl RedisStore {
                 Err(error) if is_reply(&error) => {
                     shared.metrics.redis_error("reply");
                     let refusal = StoreError { reason: format!("Redis refused: {}", describe(&error)) };
-                    shared.refusals.log(&refusal);
+                    warn(&shared.refusals, &refusal);
                     return Err(refusal);
                 }
                 Err(error) => {
@@ -137,7 +140,7 @@ impl RedisStore {
     fn busy(&self, reason: &str) -> StoreError {
         self.shared.metrics.redis_error("busy");
         let error = StoreError { reason: reason.to_owned() };
-        self.shared.exhaustion.log(&error);
+        warn(&self.shared.exhaustion, &error);
         error
     }
 
@@ -362,19 +365,9 @@ impl Breaker {
     }
 }
 
-/// A warning that may apply to every request for hours: a refusal (say, OOM) or an exhausted pool.
-#[derive(Default)]
-struct RareWarning(Mutex<Option<Instant>>);
-
-impl RareWarning {
-    const PAUSE: Duration = Duration::from_secs(60);
-
-    fn log(&self, error: &StoreError) {
-        let mut last = lock(&self.0);
-        if last.is_none_or(|at| at.elapsed() > Self::PAUSE) {
-            *last = Some(Instant::now());
-            log::warn!("{}; answering without Redis", error.reason);
-        }
+fn warn(rare: &RareLog, error: &StoreError) {
+    if rare.is_due() {
+        log::warn!("{}; answering without Redis", error.reason);
     }
 }
 

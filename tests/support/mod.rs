@@ -58,6 +58,11 @@ impl Mood {
         let restart = std::env::var("MOOD_MACHINE_RESTART").expect("where to ask for a new start");
         let mut stream = TcpStream::connect(restart).expect("the machine answers");
         assert_eq!(read_all(&mut stream), "ready\n");
+        Mood::at(address)
+    }
+
+    /// One that other means start and end.
+    pub fn at(address: SocketAddr) -> Mood {
         Mood { child: None, address, lines: Arc::default() }
     }
 
