@@ -139,7 +139,12 @@ def from_debian(service, folder):
     base = service.image.replace(":local", "-base")
     if not docker("images", "-q", base):
         packed = subprocess.Popen([ROOT / "offline/debian-tar.sh", variant, packages], stdout=subprocess.PIPE)
-        subprocess.run(["docker", "import", "--change", "LABEL mood.bench=base", "-", base], stdin=packed.stdout, check=True)
+        command = ["docker", "import", "--change", "LABEL mood.bench=base", "-"]
+        image = subprocess.run(command, stdin=packed.stdout, check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
+        # Named last: an incomplete archive gives an image, too.
+        if packed.wait():
+            raise SystemExit(f"error: {base} could not be made from Debian packages")
+        docker("tag", image, base)
     options = ["--network", "none", "--build-arg", f"{argument}={base}"]
     if (folder / "Cargo.lock").exists():
         vendor = subprocess.run(["cargo", "vendor", "--locked"], cwd=folder, check=True, capture_output=True, text=True)
