@@ -9,7 +9,7 @@ from collections import Counter
 from pathlib import Path
 
 import load
-from common import cpu_of, need
+from common import cpu_of, need, progress
 from console import number, step
 from stack import script
 
@@ -44,7 +44,7 @@ def measure(replicas, connections, seconds):
     cells = (f"{cost:8.1f}" for cost in (*costs, sum(costs), cpu["docker-proxy"] / figures.requests * 1e6))
     print(f"{replicas:8} {connections:6} {figures.requests / seconds:10.0f} {figures.p50:8.1f} {figures.p99:8.1f}", *cells, flush=True)
     if figures.failed:
-        print(f"warning: {figures.failed} of {figures.requests} requests failed", flush=True)
+        progress(f"warning: {figures.failed} of {figures.requests} requests failed")
 
 
 def cpu_by_name():
