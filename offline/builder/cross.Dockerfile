@@ -1,9 +1,9 @@
-# Makes the builder of builder.Dockerfile one for arm64. Its context holds gcc.tar (a cross compiler) and musl.tar (musl
-# and libunwind of that architecture).
+# Turns the builder into a cross compiler for arm64. The context contains gcc.tar (the cross compiler) and musl.tar (musl and
+# libunwind for arm64).
 ARG BASE
 FROM ${BASE}
 COPY gcc.tar musl.tar libunwind-stubs.c /
-# GCC's specs tell it where that musl is.
+# The specs of GCC contain the path of this musl.
 RUN tar -xf /gcc.tar -C / --keep-directory-symlink --exclude=./dev --exclude=./etc \
     && mkdir -p /opt/arm64 && tar -xf /musl.tar -C /opt/arm64 --wildcards '*aarch64-linux-musl*' '*libunwind.a*' \
     && rm /gcc.tar /musl.tar /opt/unwind/* \
