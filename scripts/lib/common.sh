@@ -128,16 +128,6 @@ show_seconds() {
 }
 
 # --- TRANSITION: used only by scripts that are being replaced ---
-need_number() { is_number "$2" "$3" "$4" || usage_error "$1 takes a number from $3 to $4"; }
-how_to_install() {
-  if has apt-get; then
-    printf 'sudo apt-get install %s' "$*"
-  elif has brew; then
-    printf 'brew install %s' "$*"
-  else
-    printf 'install %s' "$*"
-  fi
-}
 python_tools() {
   local folder=$ROOT/target/python/$1
   shift
@@ -153,14 +143,6 @@ temp_folder() {
   folder=${folder%/}/mood-$$-$RANDOM
   mkdir -m 700 "$folder"
   printf '%s' "$folder"
-}
-human() {
-  awk -v bytes="$1" 'BEGIN {
-    if (bytes < 1024) printf "%d B", bytes
-    else if (bytes < 1048576) printf "%.0f KB", bytes / 1024
-    else if (bytes < 1073741824) printf "%.1f MB", bytes / 1048576
-    else printf "%.1f GB", bytes / 1073741824
-  }'
 }
 progress() {
   [[ -t 1 ]] || return 0

@@ -76,7 +76,6 @@ own_arch() { docker version -f '{{.Server.Arch}}'; }
 # build_app ARCH [OPTION…]: builds the image of the app; options go to docker build. Sets APP_TAG to its name, which ends in the
 # architecture if that is not the daemon's own.
 build_app() {
-  [[ $1 != either ]] || shift
   local arch=$1 builder tool=(docker build) options=(--build-arg "TARGETARCH=$1" "${@:2}") foreign=false
   provide builder BUILDER_IMAGE
   builder=$(env_value BUILDER_IMAGE)
