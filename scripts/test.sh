@@ -16,8 +16,6 @@ source "$(dirname "$0")/lib/common.sh"
 source "$ROOT/scripts/lib/images.sh"
 # shellcheck source=scripts/lib/stack.sh
 source "$ROOT/scripts/lib/stack.sh"
-# shellcheck source=scripts/load.sh
-source "$ROOT/scripts/load.sh"
 
 quick=false installs=true
 while (($#)); do
@@ -194,7 +192,7 @@ stack_tests() {
   log=$(mktemp)
   (
     renice -n 19 -p $BASHPID >/dev/null
-    need_oha && need_cargo_deny
+    python3 scripts/lib/load.py && need_cargo_deny
   ) >"$log" 2>&1 &
   tools=$!
   check "alerts" python_tests test_alerts
