@@ -12,7 +12,7 @@ import pytest
 from load import Oha
 from stack import ROOT, wait_for
 
-pytestmark = pytest.mark.root
+pytestmark = [pytest.mark.slow, pytest.mark.root]
 
 NAMESPACE = "mood-service"
 SERVICE = "10.96.0.10"

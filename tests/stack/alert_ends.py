@@ -1,15 +1,10 @@
-#!/usr/bin/env python3
-"""Writes test cases for promtool: each alert's fault, of many durations, ends; and nothing begins to fire afterwards.
+"""Test cases for promtool: each alert's fault, of many durations, ends, and no alert begins to fire afterwards.
 
-Usage: tests/alert_ends.py RULES >CASES      (RULES: the path of alerts.yml as seen from CASES; JSON, which is YAML)
-
-A fault is gone for Prometheus within two looks (a scrape and an evaluation): an alert may begin so much later, not more.
+A fault ends for Prometheus after one scrape and one evaluation. Until then an alert may begin.
 """
-import json
-import sys
 
 STEP = 5
-LOOKS = 2 * STEP
+NOTICED = 2 * STEP
 # Samples of calm before and after. Before: all of the five-minute windows. After: until they have forgotten the fault.
 BEFORE, AFTER = 66, 72
 # In samples: shorter and longer than each window and each `for`, with the steps between them.
@@ -92,12 +87,12 @@ EVENTS = {"ReplicaRestarting", "RedisRestarted", "MonitoringRestarted", "DeadMan
 
 
 def case(fault, alerts, inputs, duration):
-    gone = (BEFORE + duration - 1) * STEP + LOOKS
+    gone = (BEFORE + duration - 1) * STEP + NOTICED
     end = (BEFORE + duration + AFTER - 1) * STEP
     firing = 'ALERTS{alertname=~"%s",alertstate="firing"}' % "|".join(sorted(alerts))
     begun = f"count by (alertname) ({firing} unless {firing} offset {STEP}s)"
     checks = [{"expr": f"max_over_time({begun}[{end - gone}s:{STEP}s])", "exp_samples": []}]
-    if duration == DURATIONS[-1]:
+    if duration == max(DURATIONS):
         # And they do fire while the fault is there.
         checks.append({
             "expr": f"max_over_time(count by (alertname) ({firing})[{end}s:{STEP}s])",
@@ -110,12 +105,7 @@ def case(fault, alerts, inputs, duration):
     }
 
 
-def main():
-    if len(sys.argv) != 2:
-        raise SystemExit(__doc__)
-    tests = [case(fault, *known, duration) for fault, known in FAULTS.items() for duration in DURATIONS]
-    json.dump({"rule_files": [sys.argv[1]], "evaluation_interval": f"{STEP}s", "tests": tests}, sys.stdout)
-
-
-if __name__ == "__main__":
-    main()
+def cases(rules, durations):
+    """A file of promtool's tests; `rules` is the path of alerts.yml as seen from that file."""
+    tests = [case(fault, *known, duration) for fault, known in FAULTS.items() for duration in durations]
+    return {"rule_files": [rules], "evaluation_interval": f"{STEP}s", "tests": tests}
