@@ -203,7 +203,7 @@ def test_a_webhook_cannot_forge_a_line():
     for body, accepted in ((json.dumps({"alerts": [alert]}), True), ("nonsense", False), ("{}", False)):
         result = helper(f"{PROJECT}_observability", "wget", "-q", "-O", "-", "--post-data", body, url)
         assert (result.returncode == 0) == accepted, body
-    assert alert["labels"]["alertname"] in sent()
+    wait_for("the log line", lambda: alert["labels"]["alertname"] in sent(), 10)
     assert '\n{"msg":"forged"}' not in docker("logs", nginx)
 
 

@@ -3,12 +3,13 @@
 import os
 import re
 import subprocess
-import tempfile
-from pathlib import Path
 
 import pytest
 
-from stack import ROOT, SETTINGS, docker, fetch, wait_for
+from programs import binary_of
+from stack import ROOT, SETTINGS, docker, fetch, run, wait_for
+
+pytestmark = [pytest.mark.slow, pytest.mark.builds]
 
 BUILDER, IMAGE, PORT = "mood-test-builder:no-rust-src", "mood-of-the-day:prebuilt", 18090
 # Debian has no prebuilt standard library for musl. This builder gets one, and loses the source.
@@ -22,8 +23,7 @@ RUN target=$(uname -m)-unknown-linux-musl && cargo new -q /hello && cd /hello \\
 """
 
 
-@pytest.mark.slow
-def test_the_prebuilt_standard_library_is_used_with_a_warning(request):
+def test_the_prebuilt_standard_library_is_used_with_a_warning(request, tmp_path):
     recipe = RECIPE.format(builder=SETTINGS["BUILDER_IMAGE"])
     request.addfinalizer(lambda: docker("rmi", "-f", IMAGE, BUILDER, check=False))
     subprocess.run(
@@ -40,29 +40,28 @@ def test_the_prebuilt_standard_library_is_used_with_a_warning(request):
     assert "statically linked" in result.stdout
     assert "prebuilt standard library" in docker("run", "--rm", IMAGE, "--version")
     assert "prebuilt" not in docker("run", "--rm", SETTINGS["APP_IMAGE"], "--version")
-    assert_same_behaviour()
+    assert_same_behaviour(binary_of(IMAGE, tmp_path / "mood"))
 
 
-def assert_same_behaviour():
-    with tempfile.TemporaryDirectory() as folder:
-        binary = Path(folder, "mood")
-        container = docker("create", IMAGE)
-        docker("cp", f"{container}:/mood", str(binary))
-        docker("rm", container)
-        environment = {"LISTEN_ADDR": f"127.0.0.1:{PORT}", "DRAIN_MS": "0"}
-        process = subprocess.Popen([binary], env=environment, stdout=subprocess.DEVNULL)
+def assert_same_behaviour(binary):
+    url = f"http://127.0.0.1:{PORT}"
+
+    def responds():
         try:
-            url = f"http://127.0.0.1:{PORT}"
+            return fetch("/livez", base=url)[0] == 200
+        except OSError:
+            return False
 
-            def answers():
-                try:
-                    return fetch("/livez", base=url)[0] == 200
-                except OSError:
-                    return False
+    process = subprocess.Popen([binary], env={"LISTEN_ADDR": f"127.0.0.1:{PORT}", "DRAIN_MS": "0"}, stdout=subprocess.DEVNULL)
+    try:
+        wait_for("the service responds", responds, 10)
+        smoke = run("smoke.sh", url)
+        assert smoke.returncode == 0, smoke.stdout
+    finally:
+        process.terminate()
+        process.wait(timeout=10)
 
-            wait_for("the service answers", answers, 10)
-            smoke = subprocess.run([ROOT / "scripts/smoke.sh", url], capture_output=True, text=True, timeout=60)
-            assert smoke.returncode == 0, smoke.stdout
-        finally:
-            process.terminate()
-            process.wait(timeout=10)
+
+def test_two_builds_of_the_same_sources_are_identical():
+    result = run("build.sh", "--twice", timeout=1800)
+    assert result.returncode == 0, result.stdout + result.stderr

@@ -3,6 +3,7 @@
 import re
 import shutil
 import subprocess
+import sys
 from functools import cache
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 import yaml
 
 from compose_files import compose_service
+from programs import unpacked
 from stack import ROOT
 
 FOLDER = ROOT / "deploy/kubernetes"
@@ -24,21 +26,21 @@ def rendered(overlay, component=None):
     """All objects of an overlay, with a component besides."""
     folder = FOLDER / "overlays" / overlay
     if component is None:
-        return load(folder)
+        return list(yaml.safe_load_all(manifests(folder)))
     extra = ROOT / "target/kustomize" / component
     extra.mkdir(parents=True, exist_ok=True)
     (extra / "kustomization.yaml").write_text(
         "apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\n"
         f"resources: [../../../deploy/kubernetes/overlays/{overlay}]\ncomponents: [../../../deploy/kubernetes/components/{component}]\n"
     )
-    return load(extra)
+    return list(yaml.safe_load_all(manifests(extra)))
 
 
-def load(folder):
-    kubectl = shutil.which("kubectl") or str(ROOT / "target/tools/kubectl")
+def manifests(folder):
+    kubectl = shutil.which("kubectl") or unpacked("kubernetes-client") / "usr/bin/kubectl"
     result = subprocess.run([kubectl, "kustomize", str(folder)], capture_output=True, text=True, timeout=60)
     assert result.returncode == 0, result.stderr
-    return list(yaml.safe_load_all(result.stdout))
+    return result.stdout
 
 
 def renderings():
@@ -81,6 +83,30 @@ def test_the_validation_would_tell():
     wrong = dict(find(rendered("local"), "Service", "app"), spec={"prots": []})
     with pytest.raises(kubernetes_validate.ValidationError):
         kubernetes_validate.validate(wrong, VERSIONS[0], strict=True)
+
+
+@pytest.fixture(scope="module")
+def violates(tmp_path_factory):
+    """Whether checkov finds a violation. It has many dependencies, so it has an environment of its own."""
+    environment = ROOT / "target/python/checkov"
+    if not (environment / "bin/checkov").exists():
+        subprocess.run([sys.executable, "-m", "venv", environment], check=True)
+        subprocess.run([environment / "bin/pip", "-q", "install", "checkov==3.3.30"], check=True)
+    file = tmp_path_factory.mktemp("checkov") / "manifests.yaml"
+
+    def check(text):
+        file.write_text(text)
+        return subprocess.run([environment / "bin/checkov", "--config-file", FOLDER / "checkov.yaml", "-f", file]).returncode != 0
+
+    return check
+
+
+@pytest.mark.slow
+def test_policies_of_checkov_are_kept(violates):
+    local, production = (manifests(FOLDER / "overlays" / name) for name in ("local", "production"))
+    assert not violates(local)
+    assert not violates(production)
+    assert violates(local.replace("readOnlyRootFilesystem: true", "readOnlyRootFilesystem: false"))
 
 
 def test_what_refers_to_something_finds_it():

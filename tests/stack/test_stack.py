@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from stack import (
-    PORT, PROJECT, SETTINGS, Load, StackError, address_of, containers, connects, crash, docker, fetch, helper, query, script,
+    PORT, PROJECT, SETTINGS, URL, Load, StackError, address_of, containers, connects, crash, docker, fetch, helper, query, script,
     service_of, targets, unpause, wait_for,
 )
 
@@ -28,6 +28,16 @@ def test_nginx_alone_is_published_to_the_world():
     if containers("grafana"):
         expected.add(("grafana", "3000/tcp", "127.0.0.1", SETTINGS["GRAFANA_PORT"]))
     assert published == expected
+
+
+def test_a_second_start_takes_less_than_five_seconds():
+    began = time.monotonic()
+    script("run.sh")
+    assert time.monotonic() - began < 5
+
+
+def test_the_smoke_test_passes():
+    assert "0 failed" in script("smoke.sh", URL)
 
 
 def test_app_and_redis_have_no_route_out():

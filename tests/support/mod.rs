@@ -38,7 +38,7 @@ pub fn binary() -> PathBuf {
 
 /// A running service.
 pub struct Mood {
-    /// `None`: it runs on another machine (tests/arm64.sh).
+    /// `None`: it runs on another machine (tests/stack/test_arm64.py).
     child: Option<Child>,
     pub address: SocketAddr,
     lines: Arc<Mutex<Vec<String>>>,
