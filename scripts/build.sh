@@ -32,13 +32,22 @@ while (($#)); do
   shift
 done
 
+# binary_to FILE: copies the binary out of the image.
+binary_to() {
+  local container
+  # An image without a command requires one here. It never runs.
+  container=$(docker create "$APP_TAG" /mood 2>/dev/null)
+  docker cp "$container:/mood" "$1" >/dev/null 2>&1
+  docker rm -f "$container" >/dev/null
+}
+
 inspect() { docker image inspect -f "$1" "$APP_TAG"; }
 
 need_docker
 arch=${arch:-$(own_arch)}
 build_app "$arch"
 
-binary_of_image "$WORK/mood" "$APP_TAG"
+binary_to "$WORK/mood"
 size=$(inspect '{{.Size}}')
 # The official compiler produces a larger binary than Debian's.
 if [[ $IMAGE_SOURCE == debian ]]; then limit=860000; else limit=1000000; fi
@@ -57,7 +66,7 @@ if ((size > limit)); then
 fi
 if $twice; then
   build_app "$arch" --no-cache
-  binary_of_image "$WORK/again" "$APP_TAG"
+  binary_to "$WORK/again"
   cmp "$WORK/mood" "$WORK/again" || die "two builds of the same sources differ"
   say "again    the same binary, byte for byte"
 fi

@@ -44,9 +44,6 @@ show_help() {
   exit 0
 }
 
-# is_number TEXT LEAST MOST: a whole number of at most six digits within these limits.
-is_number() { [[ $1 =~ ^[1-9][0-9]{0,5}$ ]] && (($1 >= $2 && $1 <= $3)); }
-
 # env_value NAME: a setting from the environment, else from .env.
 env_value() {
   if [[ -n ${!1+set} ]]; then printf '%s' "${!1}"; else sed -n "s/^$1=//p" "$ROOT/.env"; fi
@@ -125,40 +122,4 @@ show_seconds() {
     printf '\r%s    %s s%s' "$DIM" $((SECONDS - began)) "$RESET"
     sleep 1
   done
-}
-
-# --- TRANSITION: used only by scripts that are being replaced ---
-python_tools() {
-  local folder=$ROOT/target/python/$1
-  shift
-  if [[ $(cat "$folder/packages" 2>/dev/null) != "$*" ]]; then
-    rm -rf "$folder"
-    python3 -m venv "$folder" && "$folder/bin/python" -m pip -q --disable-pip-version-check install "$@" >&2 || return
-    printf '%s' "$*" >"$folder/packages"
-  fi
-  printf '%s' "$folder/bin/python"
-}
-temp_folder() {
-  local folder=${TMPDIR:-/tmp}
-  folder=${folder%/}/mood-$$-$RANDOM
-  mkdir -m 700 "$folder"
-  printf '%s' "$folder"
-}
-progress() {
-  [[ -t 1 ]] || return 0
-  printf '\r\e[K'
-  [[ -z ${1:-} ]] || printf '%s    %s%s' "$DIM" "$1" "$RESET"
-}
-busy() {
-  local log=$1 began=$SECONDS pid status=0
-  shift
-  if [[ $log == - ]]; then "$@" & else "$@" >"$log" 2>&1 & fi
-  pid=$!
-  while [[ -t 1 ]] && kill -0 "$pid" 2>/dev/null; do
-    progress "$((SECONDS - began)) s"
-    sleep 1
-  done
-  progress
-  wait "$pid" || status=$?
-  return $status
 }

@@ -113,16 +113,3 @@ set_architecture() {
   tar -C "$folder" -cf - . | docker load -q >/dev/null
   rm -rf "$folder"
 }
-
-# binary_of_image FILE [IMAGE]: copies the binary out of the image of the app.
-binary_of_image() {
-  local container
-  # An image without a command requires one here. It never runs.
-  container=$(docker create "${2:-$(env_value APP_IMAGE)}" /mood 2>/dev/null)
-  docker cp "$container:/mood" "$1" >/dev/null 2>&1
-  docker rm -f "$container" >/dev/null
-}
-
-# Transition.
-# shellcheck source=scripts/lib/debian.sh
-source "$ROOT/scripts/lib/debian.sh"

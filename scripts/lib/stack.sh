@@ -6,7 +6,7 @@
 readonly MAX_REPLICAS=1000
 
 # is_count TEXT: a valid number of replicas.
-is_count() { is_number "$1" 1 "$MAX_REPLICAS"; }
+is_count() { [[ $1 =~ ^[1-9][0-9]{0,3}$ ]] && (($1 <= MAX_REPLICAS)); }
 
 # need_docker: dies with the fix if this user cannot use the Docker daemon.
 need_docker() {
