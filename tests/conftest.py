@@ -14,7 +14,7 @@ for name, value in {
 
 import stack as running
 
-ONLY_BY_NAME = {"swarm": "takes five minutes", "purge": "removes all images"}
+ONLY_BY_NAME = {"swarm": "takes ten minutes", "purge": "removes all images"}
 
 
 def pytest_collection_modifyitems(config, items):

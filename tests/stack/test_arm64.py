@@ -10,7 +10,7 @@ import subprocess
 import pytest
 
 from programs import binary_of, rust_tests, unpacked
-from stack import SETTINGS, fetch, script, wait_for
+from stack import SETTINGS, fetch, run, script, wait_for
 
 pytestmark = [pytest.mark.slow, pytest.mark.builds, pytest.mark.root]
 
@@ -58,7 +58,8 @@ def disk(folder):
 
 @pytest.fixture
 def machine(tmp_path):
-    script("build.sh", "--arch", "arm64")
+    build = run("build.sh", "--arch", "arm64", timeout=1800)
+    assert build.returncode == 0, build.stdout + build.stderr
     initrd, kernel = disk(tmp_path / "root")
     ports = f"hostfwd=tcp:{SERVICE}-:5000,hostfwd=tcp:{RESTART}-:5001"
     command = ["qemu-system-aarch64", "-M", "virt", "-cpu", "cortex-a72", "-m", "256", "-nographic", "-no-reboot", "-kernel", kernel]
