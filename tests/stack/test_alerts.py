@@ -275,7 +275,6 @@ def lose_all_replicas():
         assert_sent_within_30_s("NoReplica", began)
         effects = {"ErrorRatioHigh", "ReplicasFewerThanExpected"}
         wait_for("its effects fire", lambda: effects <= firing(), 30)
-        assert not effects & sent(began)
         assert {fetch("/mood")[0] for _ in range(20)} == {502}
         wait_for("each 502 is a failure", lambda: query("mood:errors:ratio_rate15s > 0.9"), 30)
     finally:
