@@ -12,7 +12,7 @@ FEW_DURATIONS = alert_ends.DURATIONS[::4]
 
 def promtool(*arguments):
     image = SETTINGS["PROMETHEUS_IMAGE"]
-    result = docker("run", "--rm", f"-v{ROOT}:/rules:ro", "-w/rules/tests", "--entrypoint", "promtool", image, *arguments, check=False)
+    result = docker("run", "--rm", "--network=none", f"-v{ROOT}:/rules:ro", "-w/rules/tests", "--entrypoint", "promtool", image, *arguments, check=False)
     assert result.returncode == 0, result.stdout + result.stderr
 
 
