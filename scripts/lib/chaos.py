@@ -60,7 +60,7 @@ def arguments():
     parser.add_argument("--seconds", type=number(2, 600), default=4)
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--list", action="store_true")
-    options = parser.parse_args()
+    options = parser.parse_intermixed_args()
     for name in options.names:
         if name not in EXPERIMENTS:
             parser.error(f"there is no experiment '{name}'; --list names them")

@@ -64,7 +64,7 @@ def main(program):
 
 
 def set_handlers(handler):
-    for one in (signal.SIGINT, signal.SIGTERM):
+    for one in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(one, handler)
 
 

@@ -50,6 +50,9 @@ class Engine:
         """As its service manager does."""
         try:
             pid = int((self.folder / "docker.pid").read_text())
+            if str(self.folder) not in Path(f"/proc/{pid}/cmdline").read_text():
+                # The daemon ended without removing the file, and another process has its number.
+                return
             os.kill(pid, signal.SIGTERM)
         except (FileNotFoundError, ProcessLookupError):
             return

@@ -187,7 +187,9 @@ def hosts(requests):
 
 def query(expression):
     """The result vector of a PromQL expression."""
-    _, _, body = fetch(f"/api/v1/query?query={urllib.parse.quote(expression)}", base=PROMETHEUS)
+    status, _, body = fetch(f"/api/v1/query?query={urllib.parse.quote(expression)}", base=PROMETHEUS)
+    if status == 503:
+        raise StackError("Prometheus is not ready yet")
     response = json.loads(body)
     if response["status"] != "success":
         raise StackError(f"{expression}: {response['error']}")
@@ -264,7 +266,7 @@ class Load:
                 response = connection.getresponse()
                 response.read()
                 problem = None if response.status == 200 else f"status {response.status}"
-            except OSError as error:
+            except (OSError, http.client.HTTPException) as error:
                 problem = repr(error)
                 connection.close()
             with self._lock:
