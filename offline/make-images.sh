@@ -14,6 +14,8 @@
 source "$(dirname "$0")/../scripts/lib/common.sh"
 # shellcheck source=scripts/lib/images.sh
 source "$ROOT/scripts/lib/images.sh"
+# shellcheck source=scripts/lib/stack.sh
+source "$ROOT/scripts/lib/stack.sh"
 
 # Increase it when the recipe of these images changes.
 readonly VERSION=3
@@ -105,6 +107,7 @@ for target; do
     *) usage_error "unknown argument '$target'" ;;
   esac
 done
+need_docker
 for target; do
   case $target in
     stack) make_stack ;;

@@ -100,7 +100,7 @@ needs_build() {
 has docker || run_standalone
 need_docker
 need curl curl
-has_compose_v2 || need docker-compose docker-compose
+compose version >/dev/null
 check_readable
 check_port nginx HTTP_PORT
 check_port prometheus PROMETHEUS_PORT
@@ -119,6 +119,7 @@ images=(REDIS_IMAGE NGINX_IMAGE PROMETHEUS_IMAGE NGINX_EXPORTER_IMAGE REDIS_EXPO
 ! profile_has alertmanager || images+=(ALERTMANAGER_IMAGE)
 ! profile_has grafana || images+=(GRAFANA_IMAGE)
 provide stack "${images[@]}"
+stack_source=$IMAGE_SOURCE
 skipped=''
 if profile_has grafana && ! image_exists "$(env_value GRAFANA_IMAGE)"; then
   COMPOSE_PROFILES=$(env_value COMPOSE_PROFILES | tr , '\n' | grep -vx grafana | paste -s -d , - || true)
@@ -154,5 +155,5 @@ if [[ -n $(containers grafana) ]]; then
   say "Grafana     http://localhost:$(env_value GRAFANA_PORT)  ($(env_value GRAFANA_USER), password in .env: change it)"
 fi
 say "replicas    $(replica_count), more with scripts/scale.sh N"
-[[ $IMAGE_SOURCE != debian ]] || say "images      from Debian packages; scripts/run.sh --online replaces them with the official ones"
+[[ $stack_source != debian ]] || say "images      from Debian packages; scripts/run.sh --online replaces them with the official ones"
 [[ -z $skipped ]] || say "${YELLOW}skipped${RESET}     $skipped"

@@ -106,10 +106,12 @@ quietly() {
   fi
   "$@" >"$WORK/log" 2>&1 || status=$?
   if [[ -n $clock ]]; then
-    kill "$clock"
+    # After Ctrl-C it has already ended.
+    kill "$clock" 2>/dev/null || true
     wait "$clock" 2>/dev/null || true
     printf '\r\e[K'
   fi
+  ((status != 130)) || exit 130
   if ((status)); then
     tail -n 20 "$WORK/log" >&2
     die "$message (above is the reason)"

@@ -27,17 +27,22 @@ pull() {
   { error=$(docker pull "$image" 2>&1 >&3); } 3>&1 && return
   error=${error//$'\n'/ }
   case $error in
+    *"error getting credentials"* | *docker-credential-*)
+      die "the credential helper of Docker fails: correct credsStore in ${DOCKER_CONFIG:-~/.docker}/config.json"
+      ;;
+    *"no space left"*) die "the disk is full where Docker keeps its images: docker system prune" ;;
+    *" lookup "* | *"no such host"*) PULL_ERROR="the registry of $image cannot be reached (its name cannot be resolved)" ;;
+    *"dial tcp"* | *"HTTP response to HTTPS"*) PULL_ERROR="the registry of $image cannot be reached (${error##*: })" ;;
     *toomanyrequests* | *"rate limit"* | *" 429"*)
       PULL_ERROR="the registry of $image allows no more pulls for now (429): log in with docker login, or wait an hour"
       ;;
-    *denied* | *unauthorized* | *"authentication required"*)
+    *denied* | *[Uu]nauthorized* | *"authentication required"*)
       die "access to $image is denied: correct $1 in $place, or log in with docker login"
       ;;
     *"manifest unknown"* | *"not found"* | *"no matching manifest"* | *"does not exist"* | *"invalid reference"*)
       die "$image does not exist in its registry, or not for this architecture: correct $1 in $place"
       ;;
-    *" lookup "* | *"no such host"*) PULL_ERROR="the registry of $image cannot be reached (its name cannot be resolved)" ;;
-    *"dial tcp"* | *timeout* | *"request canceled"* | *"deadline exceeded"* | *x509* | *"tls: "*)
+    *timeout* | *"request canceled"* | *"deadline exceeded"* | *x509* | *"tls: "*)
       PULL_ERROR="the registry of $image cannot be reached (${error##*: })"
       ;;
     *) die "$image could not be pulled: $error" ;;
@@ -83,6 +88,7 @@ build_app() {
   if [[ $arch != "$(own_arch)" ]]; then
     foreign=true APP_TAG=$APP_TAG-$arch
     if [[ $IMAGE_SOURCE == debian ]]; then
+      [[ $arch == arm64 ]] || die "images from Debian packages can only be cross-built for arm64: use --online"
       "$ROOT/offline/make-images.sh" "builder-$arch"
       builder=$builder-$arch
     fi

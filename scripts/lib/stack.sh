@@ -25,7 +25,12 @@ has_compose_v2() { docker compose version >/dev/null 2>&1; }
 # faster, and with hundreds of replicas the calls time out.
 compose() {
   local -x COMPOSE_PARALLEL_LIMIT=${COMPOSE_PARALLEL_LIMIT:-8} COMPOSE_HTTP_TIMEOUT=${COMPOSE_HTTP_TIMEOUT:-300}
-  if has_compose_v2; then (cd "$ROOT" && docker compose "$@"); else (cd "$ROOT" && docker-compose "$@"); fi
+  if has_compose_v2; then
+    (cd "$ROOT" && docker compose "$@")
+  else
+    need docker-compose docker-compose
+    (cd "$ROOT" && docker-compose "$@")
+  fi
 }
 
 # containers SERVICE [OPTION…]: the ids of the running containers of a service; options go to docker ps.
@@ -65,6 +70,7 @@ expect_replicas() {
   local folder prometheus
   folder=$ROOT/state/$(env_value COMPOSE_PROJECT_NAME)
   mkdir -p "$folder"
+  [[ -w $folder ]] || die "$folder belongs to another user: sudo chown -R $(id -un) $ROOT/state"
   cat >"$folder/expected.yml" <<RULES
 groups:
   - name: expected
@@ -72,6 +78,8 @@ groups:
       - record: mood:replicas:expected
         expr: vector($1)
 RULES
+  # Prometheus runs as another user.
+  chmod -R go+rX "$folder"
   prometheus=$(containers prometheus)
   # SIGHUP reloads the rules. It is sent from inside, because the daemon never restarts a container after a `docker kill`.
   [[ -z $prometheus ]] || docker exec "$prometheus" sh -c 'kill -s HUP 1'
