@@ -31,5 +31,14 @@ apiVersion: kustomize.config.k8s.io/v1alpha1
 kind: Component
 images:
 HEAD
-  sed -nE 's/^(APP|NGINX|NGINX_EXPORTER|REDIS|REDIS_EXPORTER)_IMAGE=(.*):(.*)/  - {name: \2, newTag: "\3"}/p' "$ROOT/.env"
+  while read -r variable name; do
+    image=$(sed -n "s/^${variable}_IMAGE=//p" "$ROOT/.env")
+    printf '  - {name: %s, newName: %s, newTag: "%s"}\n' "$name" "${image%:*}" "${image##*:}"
+  done <<'NAMES'
+APP mood-of-the-day
+NGINX nginx
+NGINX_EXPORTER nginx/nginx-prometheus-exporter
+REDIS redis
+REDIS_EXPORTER oliver006/redis_exporter
+NAMES
 } >components/images/kustomization.yaml
