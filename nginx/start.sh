@@ -10,9 +10,10 @@
 #   NGINX_INNER_ADDRESSES   addresses or names that port 8081 listens on (default: all)
 #   NGINX_INNER_CLIENTS     networks that may use port 8081, or all (default: loopback and private networks)
 #
-# Lists are separated by commas or spaces.
+# Lists are separated by commas or white space.
 set -eu
-IFS=' ,'
+IFS=' ,
+	'
 
 has_ipv4() { [ "$(wc -l </proc/net/route)" -gt 1 ]; }
 has_ipv6() { grep -qv ' lo$' /proc/net/if_inet6 2>/dev/null; }
