@@ -88,7 +88,7 @@ rust_tests() {
 
 has cargo || die "cargo is missing, a Rust toolchain of 1.88 or later: https://rustup.rs"
 [[ $scope == quick ]] || packages="$packages $stack_packages"
-[[ $scope != all ]] || packages="$packages $all_packages"
+[[ $scope != all ]] || export MOOD_TEST_CASES=full packages="$packages $all_packages"
 missing=$(for need in $packages; do
   if [[ $need == /* ]]; then [[ -e ${need%:*} ]]; else has "${need%:*}"; fi || echo "${need#*:}"
 done)
