@@ -69,6 +69,26 @@ fn each_gets_a_clear_answer(#[case] request: &str, #[case] expected: &str) {
     mood.assert_small();
 }
 
+#[test]
+fn a_long_body_gets_the_reason_phrase_of_rfc_9110() {
+    let answer = Mood::start().raw(b"POST /refresh HTTP/1.1\r\nContent-Length: 1025\r\n\r\nx");
+    assert!(answer.starts_with("HTTP/1.1 413 Content Too Large\r\n"), "{answer}");
+}
+
+#[test]
+fn an_expected_body_of_no_length_gets_no_100() {
+    let mood = Mood::with(&[("MOOD_FAULTS", "on")]);
+    for (path, post) in [("/refresh", "200"), ("/faults", "400")] {
+        for (method, status) in [("GET", "405"), ("HEAD", "405"), ("POST", post)] {
+            for length in ["", "Content-Length: 0\r\n"] {
+                let answer = mood
+                    .raw(format!("{method} {path} HTTP/1.1\r\n{HOST}Expect: 100-continue\r\n{length}\r\n").as_bytes());
+                assert_eq!(first_status(&answer), status, "{method} {path} {length:?}: {answer}");
+            }
+        }
+    }
+}
+
 #[rstest]
 #[case::a_plus_sign_before_a_long_length("POST /refresh HTTP/1.1\r\nContent-Length: +5000\r\n\r\nx", "400")]
 #[case::and_for_a_route_that_reads_no_body("GET /mood HTTP/1.1\r\nContent-Length: +5000\r\n\r\nx", "400")]

@@ -6,7 +6,7 @@ pub struct Request<'a> {
     pub method: &'static str,
     pub path: &'a str,
     pub head: &'a Head<'a>,
-    /// At most 1 KiB. Empty unless the route may change state.
+    /// At most 1 KiB. Only of a POST.
     pub body: &'a [u8],
 }
 

@@ -4,7 +4,7 @@ use super::app::{App, BatchRead};
 use super::head::{self, Head};
 use super::request::{Request, method};
 use super::response::{self, Context, HttpDate};
-use super::routes::{Methods, Route};
+use super::routes::Route;
 use crate::limits::{Connections, Gate};
 use crate::observability::access_log::{self, Exchange};
 use crate::observability::logging;
@@ -71,7 +71,7 @@ impl<'a> Worker<'a> {
         let Some(request) = self.gate.admit(request) else { return };
         let (method, path) = (method(request.method()), head::path(request.url()));
         let (head, route) = (Head::of(&request), self.app.route(path));
-        if route.methods == Methods::Write && head.refusal.is_none() {
+        if method == "POST" && head.refusal.is_none() {
             return self.answer_in_turn(request, route, read, began);
         }
         let (is_refused, unread) = (head.refusal.is_some(), head.unread_body);
@@ -85,8 +85,8 @@ impl<'a> Worker<'a> {
         sent.finish(&mut self.lines, began);
     }
 
-    /// Executes a request that may change state only after all earlier requests of its connection. Another worker may refuse
-    /// one of them; then the bytes of this one may be part of a body.
+    /// Executes a POST after the responses to all earlier requests of its connection. Another worker may refuse one of them; then
+    /// the bytes of this one may be part of a body.
     fn answer_in_turn(
         &mut self,
         mut request: tiny_http::Request,
@@ -95,7 +95,9 @@ impl<'a> Worker<'a> {
         began: Instant,
     ) {
         let mut body = Vec::new();
-        if !Head::of(&request).asks_for_upgrade {
+        let has_body = request.body_length().is_some_and(|length| length > 0);
+        // Without a body, `as_reader` could only send a 100.
+        if has_body && !Head::of(&request).asks_for_upgrade {
             // tiny_http has read the body already. It has 1 KiB at most.
             let _ = request.as_reader().read_to_end(&mut body);
         }
