@@ -135,7 +135,9 @@ impl<G: Fn(&str) -> Option<String>> Reader<G> {
     fn value<T>(&mut self, name: &str, parse: impl Fn(&str) -> Option<T>) -> T {
         let text = self.text(name);
         parse(&text).unwrap_or_else(|| {
-            self.errors.push(invalid(name, &text, &find(name).allowed));
+            let allowed = &find(name).allowed;
+            let kind = if matches!(allowed, Number(_)) { "a whole number from " } else { "" };
+            self.errors.push(invalid(name, &text, &format!("{kind}{allowed}")));
             parse(find(name).default).unwrap_or_else(|| panic!("the default of {name} is invalid"))
         })
     }
@@ -193,7 +195,7 @@ pub fn find(name: &str) -> &'static Variable {
     VARIABLES.iter().find(|variable| variable.name == name).expect("a variable in the table")
 }
 
-fn invalid(name: &str, value: &str, allowed: &dyn fmt::Display) -> String {
+fn invalid(name: &str, value: &str, allowed: &str) -> String {
     // As a JSON string, so that no value can garble the terminal.
     let value = serde_json::to_string(value).unwrap_or_default();
     format!("{name}={value} is not allowed: it must be {allowed}")
@@ -249,7 +251,7 @@ mod tests {
             read(&[("WORKERS", "0"), ("LOG_LEVEL", "loud"), ("LISTEN_ADDR", "5000"), ("REDIS_URL", "http://x")]);
         let errors = errors.unwrap_err();
         assert_eq!(errors.len(), 4);
-        assert!(errors.iter().any(|m| m == r#"WORKERS="0" is not allowed: it must be 1 to 64"#));
+        assert!(errors.iter().any(|m| m == r#"WORKERS="0" is not allowed: it must be a whole number from 1 to 64"#));
     }
 
     fn read_file(name: &str, content: &str) -> Result<Config, Vec<String>> {

@@ -24,7 +24,11 @@ pub fn write(out: &mut Vec<u8>, reply: &Reply, request: &Request, context: &Cont
     let body = reply.body.as_bytes();
     out.clear();
     // Writing into a Vec cannot fail.
-    let reason = StatusCode(reply.status).default_reason_phrase();
+    let reason = match reply.status {
+        // tiny_http has the phrase of an older RFC.
+        413 => "Content Too Large",
+        status => StatusCode(status).default_reason_phrase(),
+    };
     let _ = write!(out, "HTTP/1.1 {} {reason}\r\nDate: {date}\r\n", reply.status);
     if !matches!(reply.body, Body::Empty) {
         let _ = write!(out, "Content-Type: {}\r\n", reply.content_type);
