@@ -71,6 +71,7 @@ struct Table {
     /// Why connections are no longer accepted.
     accept_error: Option<String>,
     is_listener_closed: bool,
+    is_closing: bool,
 }
 
 #[derive(Default)]
@@ -151,11 +152,11 @@ impl Connections {
     }
 
     /// Blocks the accept thread at the limit of connections, and until the last connection has its thread. tiny_http may queue
-    /// a connection for a thread that is no longer idle, where it would wait indefinitely.
+    /// a connection for a thread that is no longer idle, where it would wait indefinitely. Returns at once when the table is closing.
     pub fn wait_for_room(&self) {
         let began = Instant::now();
         let mut table = self.locked();
-        loop {
+        while !table.is_closing {
             let is_full = table.open >= self.limits.connections;
             if is_full {
                 self.make_room(&mut table);
@@ -332,9 +333,11 @@ impl Connections {
         }
     }
 
-    /// Stops accepting, and closes all connections once their responses have been sent. Returns when the listener is closed.
+    /// Stops accepting, and shuts all connections down at once. Returns when the listener is closed, or at the deadline.
     pub fn close(&self, deadline: Instant) {
         let mut table = self.locked();
+        table.is_closing = true;
+        self.changed.notify_all();
         if !table.is_listener_closed {
             // The accept thread then closes the listener. Fails only if it is closed already.
             let _ = SockRef::from(&borrow(self.listener)).shutdown(Shutdown::Both);
@@ -582,6 +585,20 @@ mod tests {
             assert_eq!(connections.locked().large_bytes, 0);
             assert_eq!(connections.locked().open, 0);
         }
+    }
+
+    #[test]
+    fn the_accept_thread_of_a_closed_table_does_not_wait_for_room() {
+        let (peer, accepted) = pair();
+        let (mut connections, _, _, _reader) = connected(&peer, &accepted);
+        connections.limits.connections = 1;
+        std::thread::scope(|scope| {
+            let waiting = scope.spawn(|| connections.wait_for_room());
+            std::thread::sleep(RECHECK_INTERVAL * 2);
+            assert!(!waiting.is_finished(), "the table is full");
+            connections.locked().is_listener_closed = true;
+            connections.close(Instant::now());
+        });
     }
 
     #[test]

@@ -16,7 +16,7 @@ use scheduled_thread_pool::ScheduledThreadPool;
 use std::io::{self, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::{Arc, Condvar, Mutex, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -148,8 +148,8 @@ impl RedisStore {
         self.shared.metrics.redis_error(kind);
         let error = unavailable(reason);
         if self.shared.breaker.open(&error) {
-            let shared = Arc::clone(&self.shared);
-            let probe = thread::Builder::new().name("redis-probe".into()).spawn(move || shared.await_recovery());
+            let store = Arc::downgrade(&self.shared);
+            let probe = thread::Builder::new().name("redis-probe".into()).spawn(move || await_recovery(&store));
             if probe.is_err() {
                 // Without a thread to close it the breaker would stay open indefinitely; the next call may try again.
                 self.shared.breaker.close();
@@ -159,20 +159,23 @@ impl RedisStore {
     }
 }
 
-impl Shared {
-    fn await_recovery(&self) {
-        let began = Instant::now();
-        loop {
-            thread::sleep(PROBE_EVERY);
-            match self.probe() {
-                Ok(()) => break,
-                Err(reason) => self.breaker.set_cause(unavailable(&reason)),
+/// Probes Redis until it is available, or until the store has been dropped.
+fn await_recovery(store: &Weak<Shared>) {
+    let began = Instant::now();
+    loop {
+        thread::sleep(PROBE_EVERY);
+        let Some(shared) = store.upgrade() else { return };
+        match shared.probe() {
+            Ok(()) => {
+                shared.breaker.close();
+                return log::info!("Redis is back after {} ms", began.elapsed().as_millis());
             }
+            Err(reason) => shared.breaker.set_cause(unavailable(&reason)),
         }
-        self.breaker.close();
-        log::info!("Redis is back after {} ms", began.elapsed().as_millis());
     }
+}
 
+impl Shared {
     fn probe(&self) -> Result<(), String> {
         let mut link = self.pool.get_timeout(CONNECT_TIMEOUT).map_err(|_| self.why_unconnected())?;
         link.socket.deadline = Instant::now() + self.timeout;
