@@ -3,6 +3,7 @@
 use crate::mood::catalogue::{self as mood, Mood};
 use chrono::NaiveDate;
 use serde::Deserialize;
+use std::fmt::{self, Display};
 
 #[derive(Debug, PartialEq, Eq)]
 pub struct Entry {
@@ -46,8 +47,8 @@ impl Entry {
     }
 
     /// Differs between any two entries with different JSON.
-    pub fn version(&self) -> String {
-        format!("{}-{}-{:08x}", self.date, self.refreshed, self.mood.gif_version)
+    pub fn version(&self) -> impl Display {
+        Version(self)
     }
 
     /// Parses a stored value of the day `date`, written by this or another version of the service.
@@ -62,6 +63,15 @@ impl Entry {
             return Err("it is of another day");
         }
         Ok(Entry::new(date, mood, stored.refreshed))
+    }
+}
+
+/// Written into an ETag without a string of its own.
+struct Version<'a>(&'a Entry);
+
+impl Display for Version<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        write!(f, "{}-{}-{:08x}", self.0.date, self.0.refreshed, self.0.mood.gif_version)
     }
 }
 
