@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+import sys
 
 import pytest
 
@@ -38,6 +39,12 @@ def started_stack(pytestconfig):
     yield
     if not was_running:
         running.script("stop.sh")
+
+
+@pytest.fixture(scope="session")
+def load_generator():
+    """oha. Compiling it takes minutes if it is missing, which no test should count as its own time."""
+    subprocess.run([sys.executable, running.ROOT / "scripts/lib/load.py"], check=True)
 
 
 @pytest.fixture

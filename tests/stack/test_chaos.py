@@ -40,6 +40,8 @@ def test_each_experiment_is_listed_and_documented():
     assert [name for name in listed if f"| `{name}` |" not in table] == []
 
 
+@pytest.mark.slow
+@pytest.mark.usefixtures("load_generator")
 def test_results_are_printed_as_json():
     result = chaos("--json", "--seconds", "2", "--rate", "100", "reload-nginx")
     assert result.returncode == 0, result.stderr
@@ -69,6 +71,7 @@ def test_the_exit_code_counts_missed_limits(monkeypatch):
 
 # The latency limits assume that nothing else uses the machine: each experiment has a second attempt.
 @pytest.mark.slow
+@pytest.mark.usefixtures("load_generator")
 def test_the_stack_keeps_its_limits():
     missed = EXPERIMENTS
     for _ in range(2):
@@ -81,6 +84,8 @@ def test_the_stack_keeps_its_limits():
     pytest.fail(result.stderr)
 
 
+@pytest.mark.slow
+@pytest.mark.usefixtures("load_generator")
 def test_what_was_broken_is_healed_on_ctrl_c():
     redis = containers("redis")[0]["Id"]
     replicas = len(containers("app"))

@@ -11,7 +11,7 @@ import pytest
 
 from stack import ROOT
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("load_generator")]
 
 
 def figures_beside_axum():

@@ -12,7 +12,7 @@ import pytest
 from load import Oha
 from stack import ROOT, wait_for
 
-pytestmark = [pytest.mark.slow, pytest.mark.root]
+pytestmark = [pytest.mark.slow, pytest.mark.root, pytest.mark.usefixtures("load_generator")]
 
 NAMESPACE = "mood-service"
 SERVICE = "10.96.0.10"
