@@ -235,17 +235,6 @@ mod tests {
     }
 
     #[test]
-    fn readme_has_the_same_table() {
-        for Variable { name, default, allowed, .. } in &VARIABLES {
-            let row = include_str!("../README.md").lines().find(|line| line.starts_with(&format!("| `{name}` |")));
-            let row = row.unwrap_or_else(|| panic!("README lacks {name}"));
-            let has = |text: &str| row.contains(text);
-            assert!(default.is_empty() || has(&format!("| `{default}` |")), "{row}");
-            assert!(matches!(allowed, Text(_)) || has(&allowed.to_string()), "{row}");
-        }
-    }
-
-    #[test]
     fn all_errors_are_reported_at_once() {
         let errors =
             read(&[("WORKERS", "0"), ("LOG_LEVEL", "loud"), ("LISTEN_ADDR", "5000"), ("REDIS_URL", "http://x")]);

@@ -2,6 +2,7 @@
 
 mod support;
 
+use mood::config::{Allowed::Text, VARIABLES, Variable};
 use rstest::rstest;
 use std::process::Output;
 use std::time::{Duration, Instant};
@@ -133,4 +134,15 @@ fn healthcheck_asks_the_configured_port() {
     let began = Instant::now();
     assert_eq!(check(), Some(1));
     assert!(began.elapsed() < Duration::from_secs(2));
+}
+
+#[test]
+fn readme_has_the_same_table() {
+    for Variable { name, default, allowed, .. } in &VARIABLES {
+        let row = include_str!("../README.md").lines().find(|line| line.starts_with(&format!("| `{name}` |")));
+        let row = row.unwrap_or_else(|| panic!("README lacks {name}"));
+        let has = |text: &str| row.contains(text);
+        assert!(default.is_empty() || has(&format!("| `{default}` |")), "{row}");
+        assert!(matches!(allowed, Text(_)) || has(&allowed.to_string()), "{row}");
+    }
 }

@@ -1,10 +1,10 @@
 //! The state that all handlers share.
 
 use super::faults::Faults;
+use super::reply::Reply;
 use super::request::Request;
 use super::routes::{self, Route};
 use crate::config::Config;
-use crate::http::reply::Reply;
 use crate::mood::entry::Entry;
 use crate::mood::service::{Cache, Service};
 use crate::observability::metrics::Metrics;

@@ -1,14 +1,12 @@
 //! One handler per route: request → `Reply`.
 
 use super::app::{App, BatchRead};
+use super::faults::Faults;
 use super::negotiation::{conditional, prefers_html};
 use super::reply::{Body, HTML, JSON, NO_STORE, Reply};
 use super::request::Request;
 use crate::build_info;
-use crate::http::faults::Faults;
-use crate::mood::catalogue::{self, Mood};
-use crate::mood::page;
-use crate::mood::service::Cache;
+use crate::mood::{catalogue, catalogue::Mood, page, service::Cache};
 use crate::observability::metrics;
 use std::sync::atomic::Ordering::SeqCst;
 
@@ -18,15 +16,14 @@ pub fn root(app: &App, request: &Request, batch: &mut BatchRead) -> Reply {
     }
     let (entry, cache) = app.today(batch);
     // Weak, because pages of the same mood differ in the replica's name.
-    let etag = format!("W/\"{}-{}\"", entry.version(), build_info::VERSION);
+    let etag = format!("W/\"{}-{}\"", entry.etag().trim_matches('"'), build_info::VERSION);
     let reply = conditional(request, etag, HTML, || Body::Bytes(page::render(&entry, &app.host, cache)));
     reply.with_headers(page::HEADERS).with_cache(cache)
 }
 
 pub fn mood(app: &App, request: &Request, batch: &mut BatchRead) -> Reply {
     let (entry, cache) = app.today(batch);
-    let etag = format!("\"{}\"", entry.version());
-    let reply = conditional(request, etag, JSON, || Body::Entry(entry));
+    let reply = conditional(request, entry.etag(), JSON, || Body::Entry(entry));
     reply.with_headers("Cache-Control: no-cache\r\nVary: Accept\r\n").with_cache(cache)
 }
 

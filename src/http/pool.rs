@@ -43,18 +43,8 @@ impl Pool {
             let work = move || queue.work(&mut Worker::new(&app, connections));
             thread::Builder::new().name(format!("worker-{number}")).spawn(work)
         };
-        let mut pool = Pool { queue: Arc::clone(&queue), workers: Vec::new(), app: Arc::clone(app), connections };
-        for number in 0..workers {
-            match start(number) {
-                Ok(worker) => pool.workers.push(worker),
-                Err(error) => {
-                    queue.is_stopping.store(true, SeqCst);
-                    pool.finish();
-                    return Err(error);
-                }
-            }
-        }
-        Ok(pool)
+        let workers = (0..workers).map(start).collect::<io::Result<_>>()?;
+        Ok(Pool { queue, workers, app: Arc::clone(app), connections })
     }
 
     /// Ends the workers after their batches, then responds to the requests that still wait. At the deadline this function

@@ -3,7 +3,6 @@
 use crate::mood::catalogue::{self as mood, Mood};
 use chrono::NaiveDate;
 use serde::Deserialize;
-use std::fmt::{self, Display};
 
 #[derive(Debug, PartialEq, Eq)]
 pub struct Entry {
@@ -46,9 +45,9 @@ impl Entry {
         Entry { date, mood, refreshed, json }
     }
 
-    /// Differs between any two entries with different JSON.
-    pub fn version(&self) -> impl Display {
-        Version(self)
+    /// A strong ETag: it differs between any two entries with different JSON.
+    pub fn etag(&self) -> String {
+        format!("\"{}-{}-{:08x}\"", self.date, self.refreshed, self.mood.gif_version)
     }
 
     /// Parses a stored value of the day `date`, written by this or another version of the service.
@@ -63,15 +62,6 @@ impl Entry {
             return Err("it is of another day");
         }
         Ok(Entry::new(date, mood, stored.refreshed))
-    }
-}
-
-/// Written into an ETag without a string of its own.
-struct Version<'a>(&'a Entry);
-
-impl Display for Version<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        write!(f, "{}-{}-{:08x}", self.0.date, self.0.refreshed, self.0.mood.gif_version)
     }
 }
 
