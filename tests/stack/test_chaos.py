@@ -21,6 +21,10 @@ EXPERIMENTS = (
 )
 
 
+def under_load(test):
+    return pytest.mark.slow(pytest.mark.usefixtures("load_generator")(test))
+
+
 def chaos(*arguments):
     return run("chaos.sh", *arguments, timeout=120)
 
@@ -40,8 +44,7 @@ def test_each_experiment_is_listed_and_documented():
     assert [name for name in listed if f"| `{name}` |" not in table] == []
 
 
-@pytest.mark.slow
-@pytest.mark.usefixtures("load_generator")
+@under_load
 def test_results_are_printed_as_json():
     result = chaos("--json", "--seconds", "2", "--rate", "100", "reload-nginx")
     assert result.returncode == 0, result.stderr
@@ -61,6 +64,7 @@ def test_a_limit_is_kept_or_missed():
     assert not Limit("refreshes counted", 99, 100, exactly=True).kept
 
 
+@under_load
 def test_the_exit_code_counts_missed_limits(monkeypatch):
     bounds = [Limit("p99, ms", p99, 50).as_json() for p99 in (49, 51, 60)]
     result = {**Trial("reload-nginx").as_json(), "bounds": bounds}
@@ -70,8 +74,7 @@ def test_the_exit_code_counts_missed_limits(monkeypatch):
 
 
 # The latency limits assume that nothing else uses the machine: each experiment has a second attempt.
-@pytest.mark.slow
-@pytest.mark.usefixtures("load_generator")
+@under_load
 def test_the_stack_keeps_its_limits():
     missed = EXPERIMENTS
     for _ in range(2):
@@ -84,8 +87,7 @@ def test_the_stack_keeps_its_limits():
     pytest.fail(result.stderr)
 
 
-@pytest.mark.slow
-@pytest.mark.usefixtures("load_generator")
+@under_load
 def test_what_was_broken_is_healed_on_ctrl_c():
     redis = containers("redis")[0]["Id"]
     replicas = len(containers("app"))
