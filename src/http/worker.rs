@@ -7,8 +7,7 @@ use super::response::{self, Context, HttpDate};
 use super::routes::Route;
 use crate::limits::{Connections, Gate};
 use crate::observability::access_log::{self, Exchange};
-use crate::observability::logging;
-use crate::observability::metrics::RequestSeries;
+use crate::observability::{logging, metrics::RequestSeries};
 use chrono::Utc;
 use log::Level;
 use std::net::SocketAddr;
@@ -72,7 +71,9 @@ impl<'a> Worker<'a> {
         let (method, path) = (method(request.method()), head::path(request.url()));
         let (head, route) = (Head::of(&request), self.app.route(path));
         if method == "POST" && head.refusal.is_none() {
-            return self.answer_in_turn(request, route, read, began);
+            // Without a body, tiny_http's reader could only send a 100.
+            let has_body = !head.asks_for_upgrade && request.body_length().is_some_and(|length| length > 0);
+            return self.answer_in_turn(request, route, has_body, read, began);
         }
         let (is_refused, unread) = (head.refusal.is_some(), head.unread_body);
         let peer = request.remote_addr().copied();
@@ -91,13 +92,12 @@ impl<'a> Worker<'a> {
         &mut self,
         mut request: tiny_http::Request,
         route: &'static Route,
+        has_body: bool,
         read: &mut BatchRead,
         began: Instant,
     ) {
         let mut body = Vec::new();
-        let has_body = request.body_length().is_some_and(|length| length > 0);
-        // Without a body, `as_reader` could only send a 100.
-        if has_body && !Head::of(&request).asks_for_upgrade {
+        if has_body {
             // tiny_http has read the body already. It has 1 KiB at most.
             let _ = request.as_reader().read_to_end(&mut body);
         }
