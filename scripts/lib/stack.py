@@ -69,7 +69,9 @@ def docker(*arguments, check=True):
 def compose(*arguments, timeout=120, **environment):
     """Runs Compose, in the version that is installed."""
     command = ["docker", "compose"] if docker("compose", "version", check=False).returncode == 0 else ["docker-compose"]
-    result = finished([*command, *arguments], timeout, cwd=ROOT, env=os.environ | environment)
+    # As in stack.sh: with more parallel calls, those of hundreds of replicas time out.
+    patient = {"COMPOSE_PARALLEL_LIMIT": "8", "COMPOSE_HTTP_TIMEOUT": "300"}
+    result = finished([*command, *arguments], timeout, cwd=ROOT, env=patient | os.environ | environment)
     if result.returncode:
         raise StackError(result.stderr)
 
